@@ -1,0 +1,248 @@
+"""What depends on the operating system: cloning, copying, syncing, locking, opening without following links.
+
+Linux and macOS. Nothing here knows what a store is. Paths are bytes or str; descriptors never outlive a call
+unless they are returned.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+BLOCK = 4 << 20
+"""Bytes read at a time: 1 to 4 MiB measured best for copy + BLAKE3."""
+
+FICLONE = 0x40049409
+"""ioctl_ficlone(2): share all extents of a file. Unlike copy_file_range it tells whether it did."""
+
+NO_CLONE = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.ETXTBSY}
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.ENOSYS}
+"""Some network and FUSE file systems cannot sync a folder: nothing more can be done there."""
+
+SUPPORTED = sys.platform.startswith("linux") or sys.platform == "darwin"
+
+Path = bytes | str
+
+
+class Hasher(Protocol):
+    """What `hashlib` and `blake3` objects have in common."""
+
+    def update(self, data: memoryview, /) -> object:
+        """Take more bytes."""
+
+
+def open_regular(path: Path, dir_fd: int | None = None) -> int:
+    """Open a regular file for reading: never through a link, never waiting for the other end of a FIFO.
+
+    OSError with ELOOP for a link and EINVAL ("not a regular file") for anything else.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return fd
+
+
+def open_folder(path: Path, dir_fd: int | None = None) -> int:
+    """Open a real folder (not a link to one)."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+
+
+def create_file(path: Path, mode: int, dir_fd: int | None = None) -> int:
+    """Create a file that must not exist yet, open for reading and writing."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=dir_fd)
+
+
+def clone(source: int, target: int) -> bool:
+    """Make the open file `target` share all bytes of `source`; False where the file system cannot."""
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+    except OSError as problem:
+        if problem.errno in NO_CLONE:
+            return False
+        raise
+    return True
+
+
+def copy_bytes(
+    source: int, target: int, size: int, hasher: Hasher | None, advance: Callable[[int], None] | None = None
+) -> int:
+    """Copy up to `size` bytes from the start of `source` to `target`, hashing what is written.
+
+    Holes stay holes: a block of zeros is skipped where the source has fewer blocks than bytes. Returns the
+    bytes copied, fewer than `size` if the source became shorter.
+    """
+    info = os.fstat(source)
+    sparse = info.st_blocks * 512 < size
+    buffer = memoryview(bytearray(min(BLOCK, max(size, 1))))
+    zeros = bytes(len(buffer)) if sparse else b""
+    done = 0
+    while done < size:
+        count = os.preadv(source, [buffer[: min(len(buffer), size - done)]], done)
+        if count == 0:
+            break
+        block = buffer[:count]
+        if not sparse or block != zeros[:count]:
+            write_all(target, block, done)
+        if hasher is not None:
+            hasher.update(block)
+        done += count
+        if advance is not None:
+            advance(count)
+    os.ftruncate(target, done)
+    return done
+
+
+def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`."""
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        view, offset = view[count:], offset + count
+
+
+def hash_file(fd: int, size: int, hasher: Hasher, advance: Callable[[int], None] | None = None) -> int:
+    """Feed up to `size` bytes of an open file to `hasher`; returns how many there were."""
+    buffer = memoryview(bytearray(min(BLOCK, max(size, 1))))
+    done = 0
+    while done < size:
+        count = os.preadv(fd, [buffer[: min(len(buffer), size - done)]], done)
+        if count == 0:
+            break
+        hasher.update(buffer[:count])
+        done += count
+        if advance is not None:
+            advance(count)
+    return done
+
+
+def read_file(path: Path, limit: int = 1 << 30) -> bytes:
+    """All bytes of a regular file that is not a link; OSError EFBIG past `limit` bytes."""
+    fd = open_regular(path)
+    with os.fdopen(fd, "rb", buffering=0) as file:
+        if os.fstat(fd).st_size > limit:
+            raise OSError(errno.EFBIG, "too large to be what it should be", path)
+        return file.read()
+
+
+def sync_file(fd: int) -> None:
+    """Make an open file survive a power loss."""
+    try:
+        if sys.platform == "darwin":
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        else:
+            os.fsync(fd)
+    except OSError as problem:
+        if problem.errno not in NO_SYNC:
+            raise
+
+
+def sync_folder(path: Path) -> None:
+    """Make the names in a folder survive a power loss."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        sync_file(fd)
+    finally:
+        os.close(fd)
+
+
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, staging: Path | None = None, durable: bool = True) -> None:
+    """Write a file so that others see all of it or nothing. `staging` is a folder on the same file system."""
+    folder = os.path.dirname(os.fsencode(path)) if staging is None else os.fsencode(staging)
+    fd, temporary = tempfile.mkstemp(prefix=b".tensortime-", dir=folder)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(fd, mode)
+            if durable:
+                sync_file(fd)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    if durable:
+        sync_folder(os.path.dirname(os.fsencode(path)))
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, shared: bool = False, wait: float = 0.0) -> Iterator[bool]:
+    """Hold a lock on a file that is never removed; yields whether we got it within `wait` seconds.
+
+    flock, not fcntl locks: those drop when any descriptor of the file closes. Where the file system has no
+    locks (some network ones) this yields True: the publish step alone is safe without.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        yield take_lock(fd, shared, time.monotonic() + wait)
+    finally:
+        os.close(fd)
+
+
+def take_lock(fd: int, shared: bool, deadline: float) -> bool:
+    """Try to lock an open file until `deadline` (monotonic seconds)."""
+    operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
+    while True:
+        try:
+            fcntl.flock(fd, operation)
+            return True
+        except OSError as problem:
+            if problem.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
+                return True
+            if problem.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+
+
+def rename_to_new(source: Path, target: Path) -> None:
+    """Move a folder to a name that must be free; an empty real folder there counts as free."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISDIR(os.lstat(target).st_mode):
+            raise FileExistsError(errno.EEXIST, "already exists", target)
+    os.rename(source, target)
+
+
+def free_space(path: Path) -> tuple[int, int]:
+    """Bytes that we may still write on this file system, and its size."""
+    info = os.statvfs(path)
+    return info.f_bavail * info.f_frsize, info.f_blocks * info.f_frsize
+
+
+def file_system_name(path: Path) -> str:
+    """The type of the file system that holds `path` ("ext4", "xfs"), or "this file system"."""
+    best, name = b"", "this file system"
+    target = os.path.realpath(os.fsencode(path)) + b"/"
+    try:
+        with open("/proc/self/mounts", "rb") as file:
+            for line in file:
+                mount, kind = line.split()[1:3]
+                mount = mount.replace(b"\\040", b" ").rstrip(b"/") + b"/"
+                if target.startswith(mount) and len(mount) >= len(best):
+                    best, name = mount, kind.decode("ascii", "replace")
+    except (OSError, ValueError):
+        return name
+    return name
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder of ours, also where parts of it are read-only; what cannot go stays."""
+
+    def unlock_and_retry(function: Callable[..., object], name: Path, _: object) -> None:
+        with contextlib.suppress(OSError):
+            os.chmod(os.path.dirname(name), 0o700)
+            os.chmod(name, 0o700, follow_symlinks=False) if os.path.islink(name) else os.chmod(name, 0o700)
+            function(name)
+
+    shutil.rmtree(path, onerror=unlock_and_retry)

@@ -1,0 +1,93 @@
+"""Experiment names: what is allowed, and how any text becomes one."""
+
+import re
+import unicodedata
+from datetime import datetime
+
+from tensortime.errors import BadName
+
+LONGEST_NAME = 200
+"""Bytes of UTF-8: a name is a file name in the store and a folder name after restore, with room for suffixes."""
+
+LONGEST_NOTE_PART = 80
+"""Bytes of a note that go into the default name."""
+
+FORBIDDEN = set('<>:"|?*\\~^[/')
+BAD_ENDINGS = (".lock", ".partial", ".files", ".")
+BAD_STARTS = (".", "-", "@")
+RESERVED = {"readme", "con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)}
+
+
+class ExperimentName(str):
+    """A valid experiment name: it is a git ref component, a folder name, and typed without quotes."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> "ExperimentName":
+        """Check `text`; BadName says what is wrong with it."""
+        problem = problem_of(text)
+        if problem:
+            suggestion = suggest_name(text)
+            raise BadName(
+                "not a possible experiment name: {name} ({problem})",
+                name=text[:80],
+                problem=problem,
+                hint=f"try {suggestion}" if suggestion else "",
+            )
+        return super().__new__(cls, text)
+
+
+def is_forbidden(char: str) -> bool:
+    """Whether this character may not stand in a name: space, control, format, surrogate or special to shells."""
+    return char in FORBIDDEN or unicodedata.category(char)[0] in "ZC"
+
+
+def problem_of(text: str) -> str:
+    """Why `text` is no experiment name, or an empty string."""
+    if not text:
+        return "it is empty"
+    bad = next((char for char in text if is_forbidden(char)), None)
+    if bad is not None:
+        shown = bad if bad.isprintable() and not bad.isspace() else f"U+{ord(bad):04X}"
+        return f"it holds {shown!r}" if shown != bad else f"it holds {bad}"
+    if len(text.encode()) > LONGEST_NAME:
+        return f"it is longer than {LONGEST_NAME} bytes"
+    if text != unicodedata.normalize("NFC", text):
+        return "it is not in Unicode form NFC"
+    if text.startswith(BAD_STARTS):
+        return f"it starts with {text[0]}"
+    if text.lower().endswith(BAD_ENDINGS) or ".." in text or "@{" in text:
+        return "it ends like a temporary file, or holds .. or @{"
+    if text.isdigit():
+        return "it is only digits"
+    if text.lower().split(".")[0] in RESERVED:
+        return "it is a reserved word"
+    return ""
+
+
+def suggest_name(text: str) -> str:
+    """The nearest possible name, or an empty string where nothing of `text` is left."""
+    text = unicodedata.normalize("NFC", text.strip())
+    text = "".join("-" if is_forbidden(char) else char for char in text)
+    text = re.sub(r"-{2,}", "-", text.replace("..", "-").replace("@{", "-"))
+    text = cut(text.lstrip("".join(BAD_STARTS)), LONGEST_NAME).rstrip(".-")
+    while text.lower().endswith(BAD_ENDINGS):
+        text = text.rpartition(".")[0].rstrip(".-")
+    if not text.strip("-"):
+        return ""
+    if text.isdigit() or text.lower().split(".")[0] in RESERVED:
+        text = f"exp-{text}"
+    return "" if problem_of(text) else text
+
+
+def cut(text: str, size: int) -> str:
+    """The longest start of `text` with at most `size` bytes of UTF-8."""
+    return text.encode()[:size].decode("utf-8", "ignore")
+
+
+def default_name(moment: datetime, note: str) -> ExperimentName:
+    """`2026-11-23_09-36-04-<note>`: sorts by time, says what it was."""
+    stamp = moment.strftime("%Y-%m-%d_%H-%M-%S")
+    first_line = note.strip().splitlines()[0] if note.strip() else ""
+    slug = cut(suggest_name(first_line.encode("utf-8", "replace").decode()), LONGEST_NOTE_PART).rstrip(".-")
+    return ExperimentName(suggest_name(f"{stamp}-{slug}") if slug else stamp)

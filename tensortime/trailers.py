@@ -1,0 +1,118 @@
+"""The commit message of a backup: the note, then trailers. `log` reads nothing else.
+
+    first line of the note
+
+    the rest of it
+
+    Backup: 2
+    Time-Ns: 1795500000000000000
+    Status: done
+    …
+
+The trailers are the last paragraph and always there. A value that a person wrote (project, command,
+params, metrics) is JSON on one line, so that no value can look like another trailer. FORMAT.md has a section on it.
+"""
+
+import json
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from tensortime.formats import bytes_of
+
+Value = TypeVar("Value")
+
+KNOWN = "Backup Time-Ns Host-Id Project Status Files Bytes Parent Command Params Metrics".split()
+
+
+@dataclass(frozen=True)
+class BackupFacts:
+    """What a commit message says of its backup."""
+
+    note: str
+    number: int
+    """1 for the backup that started the experiment."""
+    time_ns: int
+    """Nanoseconds since 1970; later backups of a store always have larger ones."""
+    host_id: str
+    project: str
+    """Absolute path of the project when the backup was made."""
+    status: str
+    """pending, running, done, failed, interrupted or incomplete."""
+    files: int
+    size: int
+    """Bytes of all files, before compression and sharing."""
+    parent: str = ""
+    """`NAME:n` of the backup whose worktree this project was, or empty."""
+    command: tuple[str, ...] = ()
+    params: dict[str, object] = field(default_factory=dict)
+    metrics: dict[str, object] = field(default_factory=dict)
+    unknown: tuple[tuple[str, str], ...] = ()
+    """Trailers that a later version wrote: kept as they are."""
+
+
+def encode_message(facts: BackupFacts) -> bytes:
+    """The commit message of these facts."""
+    rows = [
+        ("Backup", str(facts.number)),
+        ("Time-Ns", str(facts.time_ns)),
+        ("Host-Id", facts.host_id),
+        ("Project", one_line(facts.project)),
+        ("Status", facts.status),
+        ("Files", str(facts.files)),
+        ("Bytes", str(facts.size)),
+    ]
+    if facts.parent:
+        rows.append(("Parent", facts.parent))
+    for key, value in (("Command", facts.command), ("Params", facts.params), ("Metrics", facts.metrics)):
+        if value:
+            rows.append((key, one_line(value)))
+    rows += facts.unknown
+    trailers = "".join(f"{key}: {value}\n" for key, value in rows)
+    return bytes_of(f"{facts.note}\n\n{trailers}" if facts.note else trailers)
+
+
+def one_line(value: object) -> str:
+    """JSON on one line; text stays readable, bytes that are not UTF-8 are escaped."""
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    if any("\ud800" <= char <= "\udfff" or char in "\x85\u2028\u2029" for char in text):
+        return json.dumps(value, default=str)
+    return text
+
+
+def decode_message(text: str) -> BackupFacts:
+    """Read a commit message (decoded with surrogateescape); ValueError if it is not a backup's."""
+    note, _, block = text.rstrip("\n").rpartition("\n\n")
+    rows: dict[str, str] = {}
+    for line in block.split("\n"):
+        key, colon, value = line.partition(": ")
+        if not colon:
+            raise ValueError(f"a line that is no trailer: {line[:80]!r}")
+        rows[key] = value
+    try:
+        return BackupFacts(
+            note=note,
+            number=int(rows["Backup"]),
+            time_ns=int(rows["Time-Ns"]),
+            host_id=rows.get("Host-Id", ""),
+            project=typed(rows, "Project", ""),
+            status=rows.get("Status", "done"),
+            files=int(rows.get("Files", "0")),
+            size=int(rows.get("Bytes", "0")),
+            parent=rows.get("Parent", ""),
+            command=tuple(str(word) for word in typed(rows, "Command", [])),
+            params=typed(rows, "Params", {}),
+            metrics=typed(rows, "Metrics", {}),
+            unknown=tuple((key, value) for key, value in rows.items() if key not in KNOWN),
+        )
+    except (KeyError, TypeError, RecursionError) as problem:
+        raise ValueError(f"trailers of no backup: {problem}") from problem
+
+
+def typed(rows: dict[str, str], key: str, default: Value) -> Value:
+    """The JSON value of a trailer, which must have the type of `default`."""
+    if key not in rows:
+        return default
+    value = json.loads(rows[key])
+    if not isinstance(value, type(default)):
+        raise ValueError(f"{key} is not a {type(default).__name__}")
+    return value
