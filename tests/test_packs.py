@@ -1,0 +1,478 @@
+"""packs.py against git itself: what we write git reads, byte for byte as it would have written it."""
+
+import errno
+import hashlib
+import io
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tensortime import packs
+from tensortime.packs import Kind, PackDamaged, Packed, PackIndex, PackWriter, TreeEntry
+from tensortime.packs import pack_object as pack
+
+FILE, SCRIPT, LINK, FOLDER = 0o100644, 0o100755, 0o120000, 0o40000
+ROOT = Path(packs.__file__).parent.parent
+EDGE_SIZES = [0, 1, 15, 16, 17, 2047, 2048, 8192, 8193, 65535, 65536, 1 << 20]
+
+
+class Store:
+    """A bare repository with a staging folder, and git to judge it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.packs, self.staging = folder / "git" / "objects" / "pack", folder / "staging"
+        self.staging.mkdir()
+        self.git("init", "-q", "--bare", "--template=", str(folder / "git"))
+
+    def git(self, *args: str, stdin: bytes = b"", check: bool = True) -> subprocess.CompletedProcess[bytes]:
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
+        if (self.folder / "git").exists():
+            env["GIT_DIR"] = str(self.folder / "git")
+        done = subprocess.run(["git", *args], input=stdin, env=env, cwd=self.folder, capture_output=True)
+        assert not check or done.returncode == 0, done.stderr.decode()
+        return done
+
+    def writer(self, limit: int = 1 << 30) -> PackWriter:
+        return PackWriter(str(self.packs), str(self.staging), limit=limit)
+
+    def publish(self, *objects: Packed, limit: int = 1 << 30) -> list[str]:
+        with self.writer(limit) as writer:
+            for packed in objects:
+                writer.add(packed)
+            return writer.finish()
+
+    def read(self, kind: Kind, oid: bytes) -> bytes:
+        return self.git("cat-file", kind.name.lower(), oid.hex()).stdout
+
+    def published(self) -> list[str]:
+        return sorted(path.name for path in self.packs.iterdir())
+
+    def staged(self) -> list[str]:
+        return sorted(path.name for path in self.staging.iterdir())
+
+    def index(self, name: str) -> PackIndex:
+        return PackIndex(str(self.packs / f"{name}.idx"))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """A store; whatever a test does to it, git finds it sound afterwards and every published idx its own."""
+    made = Store(tmp_path)
+    yield made
+    report = made.git("fsck", "--strict", "--full", "--no-dangling")
+    assert report.stdout == b""
+    assert all(line.startswith(b"notice: ") for line in report.stderr.splitlines()), report.stderr
+    for path in made.packs.glob("*.pack"):
+        theirs = tmp_path / f"{path.stem}.git.idx"
+        made.git("index-pack", "--strict", "-o", str(theirs), str(path))
+        assert path.with_suffix(".idx").read_bytes() == theirs.read_bytes()
+
+
+def blob(data: bytes) -> Packed:
+    return pack(Kind.BLOB, data)
+
+
+def noise(size: int, seed: int = 0) -> bytes:
+    return random.Random(seed).randbytes(size)
+
+
+def text(size: int) -> bytes:
+    return b"".join(b"epoch %d loss %f\n" % (i, 1 / (i + 1)) for i in range(size // 10 + 1))[:size]
+
+
+# Objects
+
+
+@pytest.mark.parametrize("size", EDGE_SIZES)
+def test_git_reads_a_blob_of_any_size_that_is_text_noise_or_zeros(store: Store, size: int) -> None:
+    """The sizes at which an entry header, the sample or a stored block changes shape."""
+    blobs = {packed.oid: data for data in (text(size), noise(size), bytes(size)) for packed in [blob(data)]}
+    store.publish(*(blob(data) for data in blobs.values()))
+    for oid, data in blobs.items():
+        assert store.read(Kind.BLOB, oid) == data
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_an_id_is_the_one_that_git_gives(store: Store, kind: Kind) -> None:
+    data = text(3000)
+    arguments = ("hash-object", "--literally", "--stdin", "-t", kind.name.lower())
+    assert packs.object_id(kind, data).hex() == store.git(*arguments, stdin=data).stdout.decode().strip()
+
+
+@pytest.mark.parametrize("view", [bytes, bytearray, memoryview])
+@pytest.mark.parametrize("data", [noise(50_000), text(50_000), b""], ids=["noise", "text", "empty"])
+def test_every_kind_of_buffer_gives_the_same_object(data: bytes, view: type) -> None:
+    assert pack(Kind.BLOB, view(data)) == blob(data)
+
+
+def test_what_does_not_compress_is_stored_as_it_is() -> None:
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("arr_0.npy", noise(30_000).hex())
+    for data in (noise(100), noise(4096), noise(300_000), archive.getvalue()):
+        _, stream = blob(data).entry
+        assert data[:4000] in stream, "not level 0"
+        assert zlib.decompress(stream) == data
+
+
+def test_an_entry_is_never_much_longer_than_its_data() -> None:
+    for size in (*range(40), *EDGE_SIZES):
+        for data in (noise(size), text(size), bytes(size)):
+            assert sum(map(len, blob(data).entry)) <= len(data) + 32 + len(data) // 1000
+
+
+def test_one_incompressible_part_in_the_middle_does_not_decide_for_the_whole() -> None:
+    notebook = text(100_000) + noise(60_000) + text(100_000)
+    assert len(blob(notebook).entry[1]) < len(notebook) * 2 // 3
+
+
+def test_without_isal_zlib_does_the_work(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "isal", None)
+    packs._fast_deflate.cache_clear()
+    try:
+        objects = [blob(text(20_000)), blob(noise(20_000)), blob(b"")]
+    finally:
+        packs._fast_deflate.cache_clear()
+    store.publish(*objects)
+    assert store.read(Kind.BLOB, objects[0].oid) == text(20_000)
+    assert len(objects[0].entry[1]) < 10_000
+
+
+# Trees
+
+
+def test_git_finds_the_sort_order_of_a_tree_right(store: Store) -> None:
+    """A folder sorts as if its name ended in a slash, which moves it behind `a-b` and `a.b`."""
+    leaf, empty = blob(b"x"), pack(Kind.TREE, b"")
+    entries = [TreeEntry(FOLDER, name, empty.oid) for name in (b"a", b"b.d", b"\xff")]
+    entries += [
+        TreeEntry(FILE, name, leaf.oid) for name in (b"a0", b"a.b", b"a-b", b"aa", b"A", b"b", b"\xfe")
+    ]
+    entries += [TreeEntry(SCRIPT, b"run me\n.sh", leaf.oid), TreeEntry(LINK, b"link", leaf.oid)]
+    tree = pack(Kind.TREE, packs.encode_tree(entries))
+    store.publish(leaf, empty, tree)
+    listing = [
+        b"%06o %s %s\t%s\0" % (mode, b"tree" if mode == FOLDER else b"blob", oid.hex().encode(), name)
+        for mode, name, oid in entries
+    ]
+    assert tree.oid.hex() == store.git("mktree", "-z", stdin=b"".join(listing)).stdout.decode().strip()
+    names = [entry.name for entry in packs.decode_tree(store.read(Kind.TREE, tree.oid))]
+    assert names.index(b"a-b") < names.index(b"a.b") < names.index(b"a") < names.index(b"a0")
+
+
+NAMES = st.binary(min_size=1, max_size=12).filter(lambda name: packs.TREE_NAME.fullmatch(name) is not None)
+ENTRIES = st.builds(
+    TreeEntry, st.sampled_from([FILE, SCRIPT, LINK, FOLDER]), NAMES, st.binary(min_size=20, max_size=20)
+)
+
+
+@given(st.lists(ENTRIES, unique_by=lambda entry: entry.name))
+def test_a_tree_comes_back_from_its_bytes(entries: list[TreeEntry]) -> None:
+    data = packs.encode_tree(entries)
+    decoded = packs.decode_tree(data)
+    assert sorted(decoded) == sorted(entries)
+    assert packs.encode_tree(reversed(decoded)) == data
+
+
+ODD_NAMES = [TreeEntry(FILE, name, bytes(20)) for name in (b"", b".", b"..", b"a/b", b"a\0b")]
+ODD_ROWS = [TreeEntry(0o100664, b"another mode", bytes(20)), TreeEntry(FILE, b"hex id", b"0" * 40)]
+
+
+@pytest.mark.parametrize("entry", ODD_NAMES + ODD_ROWS)
+def test_a_row_that_git_could_not_read_is_refused(entry: TreeEntry) -> None:
+    with pytest.raises(ValueError, match="not a row"):
+        packs.encode_tree([entry])
+
+
+def test_a_file_and_a_folder_of_one_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="twice"):
+        packs.encode_tree([TreeEntry(FILE, b"a", bytes(20)), TreeEntry(FOLDER, b"a", bytes(20))])
+
+
+@pytest.mark.parametrize("part", [slice(1, None), slice(None, -1), slice(0, 40)])
+def test_bytes_that_are_no_tree_are_refused(part: slice) -> None:
+    whole = packs.encode_tree([TreeEntry(FILE, b"a", b"1" * 20), TreeEntry(FILE, b"b", b"2" * 20)])
+    with pytest.raises(ValueError, match="not a git tree"):
+        packs.decode_tree(whole[part])
+
+
+# Commits
+
+
+@pytest.mark.parametrize(
+    "message", [b"", b"note", b"note\n", b"caf\xe9 \xff\xfe\n\nbody\n\n\nTime-Ns: 1\n", b"\n\nx"]
+)
+def test_a_commit_message_is_kept_to_the_byte(store: Store, message: bytes) -> None:
+    tree = pack(Kind.TREE, b"")
+    commit = pack(Kind.COMMIT, packs.encode_commit(tree.oid, [], 1_700_000_000, message))
+    store.publish(tree, commit)
+    assert store.read(Kind.COMMIT, commit.oid).split(b"\n\n", 1)[1] == message
+
+
+def test_git_reads_parents_author_and_time(store: Store) -> None:
+    tree = pack(Kind.TREE, b"")
+    first, second = (pack(Kind.COMMIT, packs.encode_commit(tree.oid, [], n, b"")) for n in (1, 2))
+    data = packs.encode_commit(tree.oid, [first.oid, second.oid], 1_700_000_000, b"both", b"A B <a@b>")
+    both = pack(Kind.COMMIT, data)
+    store.publish(tree, first, second, both)
+    shown = store.git(
+        "show", "-s", "--format=%T %P %an %ae %cn %ce %at %ct %s", both.oid.hex()
+    ).stdout.decode()
+    ids = f"{tree.oid.hex()} {first.oid.hex()} {second.oid.hex()}"
+    assert shown == f"{ids} A B a@b A B a@b 1700000000 1700000000 both\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "kept"), [(-5, 0), (0, 0), (2**34, 2**34), (2**63, 2**63 - 1), (2**70, 2**63 - 1)]
+)
+def test_a_wrong_clock_still_gives_a_commit_that_git_accepts(store: Store, seconds: int, kept: int) -> None:
+    tree = pack(Kind.TREE, b"")
+    commit = pack(Kind.COMMIT, packs.encode_commit(tree.oid, [], seconds, b"x"))
+    store.publish(tree, commit)
+    assert b"committer TensorTime <tensortime@localhost> %d +0000\n" % kept in store.read(
+        Kind.COMMIT, commit.oid
+    )
+    store.git("update-ref", "refs/experiments/x", commit.oid.hex())
+    assert store.git("for-each-ref", "--format=%(objectname)").stdout.decode().strip() == commit.oid.hex()
+
+
+@pytest.mark.parametrize(
+    "ident", [b"", b"A", b"<a@b>", b"A <a@b", b"A\nB <a@b>", b"A <a<b>", b"A<a@b>", b"A <a\0>"]
+)
+def test_an_identity_that_git_cannot_read_is_refused(ident: bytes) -> None:
+    with pytest.raises(ValueError, match="could not read"):
+        packs.encode_commit(bytes(20), [], 1, b"x", ident)
+
+
+def test_a_nul_in_a_message_and_a_hex_id_are_refused() -> None:
+    with pytest.raises(ValueError, match="could not read"):
+        packs.encode_commit(bytes(20), [], 1, b"a\0b")
+    with pytest.raises(ValueError, match="20 raw bytes"):
+        packs.encode_commit(b"0" * 40, [], 1, b"x")
+
+
+# Writing
+
+
+def test_a_writer_counts_what_it_wrote_and_writes_it_once(store: Store) -> None:
+    one, two = blob(b"one"), blob(b"two")
+    with store.writer() as writer:
+        assert [writer.add(one), writer.add(two), writer.add(one)] == [True, True, False]
+        assert one.oid in writer
+        assert blob(b"three").oid not in writer
+        assert writer.objects == 2
+        assert writer.bytes == sum(map(len, one.entry + two.entry))
+        [name] = writer.finish()
+    assert (store.packs / f"{name}.pack").stat().st_size == 12 + writer.bytes + 20
+    assert one.oid in writer
+
+
+def test_what_is_published_is_private_and_read_only(store: Store) -> None:
+    [name] = store.publish(blob(b"x"))
+    assert store.published() == [f"{name}.idx", f"{name}.pack"]
+    assert {path.stat().st_mode & 0o777 for path in store.packs.iterdir()} == {0o400}
+    assert store.publish() == [], "nothing added"
+    assert store.published() == [f"{name}.idx", f"{name}.pack"]
+    assert store.staged() == []
+
+
+@pytest.mark.parametrize("limit", [1, 1000, 5000])
+def test_packs_stay_within_the_limit_and_no_object_is_split(store: Store, limit: int) -> None:
+    objects = [blob(noise(300 + n, n)) for n in range(40)] + [blob(noise(3000))]
+    names = store.publish(*objects, *objects, limit=limit)
+    held = {name: set(store.index(name)) for name in names}
+    assert len(names) > 1
+    assert sum(map(len, held.values())) == len(objects), "an object stands in two packs"
+    assert set().union(*held.values()) == {packed.oid for packed in objects}
+    for name, oids in held.items():
+        assert (store.packs / f"{name}.pack").stat().st_size <= limit or len(oids) == 1
+
+
+def test_data_is_durable_before_it_has_its_name_and_a_pack_has_it_before_its_idx(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    rename = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        steps.append(f"rename {target.suffix}")
+        return rename(self, target)
+
+    def fsync(fd: int) -> None:
+        steps.append("sync folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "sync file")
+        os.fsync(fd)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with PackWriter(str(store.packs), str(store.staging), limit=1000, fsync=fsync) as writer:
+        writer.add(blob(noise(900, 1)))
+        writer.add(blob(noise(900, 2)))
+        writer.finish()
+    renames = ["rename .pack"] * 2 + ["rename .idx"] * 2
+    if sys.platform == "linux":
+        assert steps == ["sync file"] * 4 + renames + ["sync folder"]
+
+
+@pytest.mark.parametrize("gone", ["nothing", "idx", "content"])
+def test_the_same_objects_again_leave_one_sound_pack(store: Store, gone: str) -> None:
+    """The second writer mends what a crash between the two renames, or a bad disk, left of the first."""
+    [name] = store.publish(blob(b"x"), blob(noise(5000)))
+    if gone == "idx":
+        (store.packs / f"{name}.idx").unlink()
+    if gone == "content":
+        (store.packs / f"{name}.pack").chmod(0o600)
+        (store.packs / f"{name}.pack").write_bytes(b"PACK")
+    assert store.publish(blob(b"x"), blob(noise(5000))) == [name]
+    assert store.published() == [f"{name}.idx", f"{name}.pack"]
+    assert store.staged() == []
+
+
+def test_an_exception_in_the_with_block_removes_all_that_was_staged(store: Store) -> None:
+    with pytest.raises(KeyboardInterrupt), store.writer(limit=1000) as writer:
+        for n in range(5):
+            writer.add(blob(noise(900, n)))
+        raise KeyboardInterrupt
+    assert store.published() == store.staged() == []
+
+
+def test_abort_leaves_nothing_and_ends_the_writer(store: Store) -> None:
+    writer = store.writer(limit=1000)
+    packed = blob(noise(900))
+    writer.add(packed)
+    writer.add(blob(noise(900, 1)))
+    assert store.published() == [], "visible before finish"
+    assert store.staged() != []
+    writer.abort()
+    writer.abort()
+    assert store.published() == store.staged() == []
+    assert packed.oid not in writer
+    with pytest.raises(ValueError, match="finished or aborted"):
+        writer.add(packed)
+    with pytest.raises(ValueError, match="finished or aborted"):
+        writer.finish()
+
+
+@pytest.mark.parametrize("full_at", ["add", "finish"])
+def test_a_full_disk_aborts_the_writer(store: Store, monkeypatch: pytest.MonkeyPatch, full_at: str) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    writer = PackWriter(str(store.packs), str(store.staging), limit=1000, fsync=full)
+    writer.add(blob(noise(900)))
+    with pytest.raises(OSError, match="no space left"):
+        writer.add(blob(noise(900, 1))) if full_at == "add" else writer.finish()
+    assert store.published() == store.staged() == []
+    with pytest.raises(ValueError, match="finished or aborted"):
+        writer.add(blob(b"later"))
+
+
+def test_a_killed_process_leaves_only_staged_files(store: Store) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from tensortime.packs import Kind, PackWriter, pack_object\n"
+        "writer = PackWriter(sys.argv[1], sys.argv[2], limit=100_000)\n"
+        "for n in range(30): writer.add(pack_object(Kind.BLOB, os.urandom(20_000)))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, store.packs, store.staging], cwd=ROOT)
+    assert done.returncode == -signal.SIGKILL
+    assert store.published() == []
+    assert {name[:8] for name in store.staged()} == {"tmp_pack", "tmp_idx_"}
+
+
+def test_git_folds_and_checks_out_what_we_wrote(store: Store) -> None:
+    leaf = blob(text(5000))
+    tree = pack(Kind.TREE, packs.encode_tree([TreeEntry(FILE, b"train.log", leaf.oid)]))
+    commit = pack(Kind.COMMIT, packs.encode_commit(tree.oid, [], 1, b"x"))
+    store.publish(leaf, blob(noise(5000)))
+    store.publish(tree, commit)
+    store.git("update-ref", "refs/experiments/x", commit.oid.hex())
+    store.git("repack", "-n", "-d", "-q", "--geometric=2")
+    out = store.folder / "out"
+    store.git("worktree", "add", "-q", "--detach", str(out), "refs/experiments/x")
+    assert (out / "train.log").read_bytes() == text(5000)
+
+
+# Reading
+
+
+def test_an_index_finds_each_object_where_git_finds_it(store: Store) -> None:
+    objects = [blob(b"%d" % n) for n in range(700)]
+    [name] = store.publish(*objects)
+    index = store.index(name)
+    listing = store.git("show-index", stdin=(store.packs / f"{name}.idx").read_bytes()).stdout.decode()
+    rows = [line.split() for line in listing.splitlines()]
+    assert [oid.hex() for oid in index] == [oid for _, oid, _ in rows]
+    assert [index.offset(oid) for oid in index] == [int(offset) for offset, _, _ in rows]
+    assert len(index) == 700
+    assert all(packed.oid in index for packed in objects)
+    assert not any(bytes([n]) + bytes(19) in index for n in range(256))
+    with pytest.raises(KeyError, match="00" * 20):
+        index.offset(bytes(20))
+
+
+def made_up_index(path: Path, offsets: list[int]) -> list[bytes]:
+    oids = [hashlib.sha1(b"%d" % n).digest() for n in range(len(offsets))]
+    crcs = [zlib.crc32(oid) for oid in oids]
+    path.write_bytes(b"".join(packs.encode_index(oids, offsets, crcs, bytes(20))))
+    return oids
+
+
+def test_offsets_past_two_gibibytes_go_through_the_64_bit_table(store: Store, tmp_path: Path) -> None:
+    offsets = [12, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1, 2**32, 2**40 + 7, 500]
+    oids = made_up_index(tmp_path / "big.idx", offsets)
+    index = PackIndex(str(tmp_path / "big.idx"))
+    assert [index.offset(oid) for oid in oids] == offsets
+    listing = store.git("show-index", stdin=(tmp_path / "big.idx").read_bytes()).stdout.decode()
+    expected = {(str(n), oid.hex(), f"({zlib.crc32(oid):08x})") for n, oid in zip(offsets, oids, strict=True)}
+    assert {tuple(line.split()) for line in listing.splitlines()} == expected
+
+
+def test_the_64_bit_table_that_git_writes_is_read(store: Store, tmp_path: Path) -> None:
+    objects = [blob(noise(100, n)) for n in range(50)]
+    [name] = store.publish(*objects)
+    forced = tmp_path / "forced.idx"
+    store.git("index-pack", "--index-version=2,0x200", "-o", str(forced), str(store.packs / f"{name}.pack"))
+    ours, theirs = store.index(name), PackIndex(str(forced))
+    assert forced.stat().st_size > (store.packs / f"{name}.idx").stat().st_size
+    assert [theirs.offset(oid) for oid in ours] == [ours.offset(oid) for oid in ours]
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty file": lambda data: b"",
+    "magic": lambda data: b"PACK" + data[4:],
+    "version": lambda data: data[:4] + struct.pack(">I", 3) + data[8:],
+    "only the fanout": lambda data: data[: 8 + 1024],
+    "one byte short": lambda data: data[:-1],
+    "one row short": lambda data: data[:-28],
+    "eight bytes more": lambda data: data + bytes(8),
+    "another count": lambda data: data[:1028] + struct.pack(">I", 2**31) + data[1032:],
+    "one bit of an id": lambda data: data[:1040] + bytes([data[1040] ^ 1]) + data[1041:],
+    "zeros": lambda data: bytes(len(data)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_index_is_called_damaged(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "x.idx"
+    made_up_index(path, [12, 50, 90])
+    path.write_bytes(DAMAGES[damage](path.read_bytes()))
+    with pytest.raises(PackDamaged, match=r"x\.idx"):
+        PackIndex(str(path))
+
+
+def test_importing_the_module_does_not_import_isal() -> None:
+    program = "import sys, tensortime.packs; sys.exit('isal' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 0
