@@ -1,0 +1,325 @@
+"""The only door to git: one runner, and the few commands that TensorTime needs.
+
+Every call is hermetic: no `GIT_*` of the caller, no system or user configuration, no hooks, no prompts,
+a shadow repository named by `--git-dir`. A git that was started from a hook leaves GIT_INDEX_FILE in the
+environment, and `worktree add` would then write the *user's* index.
+"""
+
+import contextlib
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tensortime.errors import Damaged, GitFailed, NoGit
+from tensortime.formats import Oid, RelPath, parse_oid, parse_path
+
+MINIMUM_GIT = (2, 34)
+"""for-each-ref's `%(raw)`; worktrees, `update-ref --stdin` and pack index version 2 are older."""
+
+NO_OID = Oid("0" * 40)
+
+SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.autocrlf=false",
+    "core.eol=lf",
+    "core.attributesFile=/dev/null",
+    "core.symlinks=true",
+    "core.fileMode=true",
+    "core.ignoreCase=false",
+    "core.precomposeUnicode=false",
+    "core.sparseCheckout=false",
+    "core.splitIndex=false",
+    "core.logAllRefUpdates=false",
+    "core.fsync=all",
+    "gc.auto=0",
+    "maintenance.auto=false",
+    "submodule.recurse=false",
+    "protocol.allow=never",
+    # One worker: parallel checkout measured slower on ext4 in every alternating run.
+    "checkout.workers=0",
+    "checkout.thresholdForParallelism=1",
+)
+
+ENVIRONMENT = {
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_SYSTEM": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "GIT_NO_REPLACE_OBJECTS": "1",
+    "GIT_NO_LAZY_FETCH": "1",
+    "GIT_LITERAL_PATHSPECS": "1",
+    "GIT_DEFAULT_HASH": "sha1",
+    "GIT_DEFAULT_REF_FORMAT": "files",
+    "LC_ALL": "C",
+}
+
+
+class Ref(NamedTuple):
+    """A ref and the commit it names; `commit` is the raw object, or None where it cannot be read."""
+
+    name: str
+    oid: Oid
+    commit: bytes | None
+
+
+class TreeItem(NamedTuple):
+    """One path of a committed tree."""
+
+    mode: int
+    oid: bytes
+    """20 raw bytes."""
+    size: int
+    """Bytes of a file; 0 for a folder."""
+    path: RelPath
+
+
+@dataclass(frozen=True)
+class RefList:
+    """All refs under a prefix, and the names of those that are broken."""
+
+    refs: tuple[Ref, ...]
+    broken: tuple[str, ...]
+
+
+@functools.cache
+def git_program() -> str:
+    """The absolute path of git, never one in the current folder; NoGit where there is none."""
+    folders = [path for path in os.environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(path)]
+    found = shutil.which("git", path=os.pathsep.join(folders))
+    if found is None:
+        raise NoGit("git was not found", hint="install git 2.34 or later, for instance: apt install git")
+    return found
+
+
+def clean_environment() -> dict[str, str]:
+    """The caller's environment without any `GIT_*`."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+
+
+def check_version() -> None:
+    """NoGit if this git is too old."""
+    answer = subprocess.run([git_program(), "version"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    words = answer.stdout.decode("ascii", "replace").split()
+    version = words[2] if len(words) > 2 else "unknown"
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if numbers < MINIMUM_GIT:
+        raise NoGit(
+            "git {found} is too old, TensorTime needs {needed} or later",
+            found=version,
+            needed=".".join(map(str, MINIMUM_GIT)),
+            hint="install a newer git",
+        )
+
+
+def user_exclude_file(folder: str) -> tuple[str, str] | None:
+    """The top of the user's work tree around `folder` and its `info/exclude`; None without a user's repository.
+
+    The only question that is put to the user's git; it reads no file of the work tree and runs no hook.
+    """
+    top = folder
+    while not os.path.lexists(os.path.join(top, ".git")):
+        above = os.path.dirname(top)
+        if above == top:
+            return None
+        top = above
+    if os.path.isdir(os.path.join(top, ".git", "info")) and not os.path.islink(os.path.join(top, ".git")):
+        return top, os.path.join(top, ".git", "info", "exclude")
+    command = [git_program(), "-C", top, "rev-parse", "--show-toplevel", "--git-path", "info/exclude"]
+    answer = subprocess.run(
+        command, env=clean_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
+    lines = os.fsdecode(answer.stdout).split("\n")
+    if answer.returncode or len(lines) < 2 or not lines[0]:
+        return None
+    return lines[0], os.path.join(top, lines[1])
+
+
+class Shadow:
+    """The shadow repository of one store."""
+
+    def __init__(self, git_dir: str) -> None:
+        self.git_dir = git_dir
+
+    def run(
+        self,
+        *words: str | bytes,
+        stdin: bytes = b"",
+        work_tree: str | None = None,
+        git_dir: str | None = None,
+        umask: int = 0o077,
+        accept: Sequence[int] = (0,),
+    ) -> bytes:
+        """Run one git command in the shadow repository and return its stdout; GitFailed if it fails."""
+        return self.answer(
+            *words, stdin=stdin, work_tree=work_tree, git_dir=git_dir, umask=umask, accept=accept
+        ).stdout
+
+    def answer(
+        self,
+        *words: str | bytes,
+        stdin: bytes = b"",
+        work_tree: str | None = None,
+        git_dir: str | None = None,
+        umask: int = 0o077,
+        accept: Sequence[int] = (0,),
+    ) -> subprocess.CompletedProcess[bytes]:
+        """As `run`, with stderr and the exit code."""
+        command: list[str | bytes] = [git_program(), f"--git-dir={git_dir or self.git_dir}"]
+        if work_tree is not None:
+            command.append(f"--work-tree={work_tree}")
+        for setting in SETTINGS:
+            command += ["-c", setting]
+        done = subprocess.run(
+            [*command, *words],
+            cwd=work_tree or self.git_dir,
+            env={**clean_environment(), **ENVIRONMENT},
+            input=stdin,
+            capture_output=True,
+            umask=umask,
+            check=False,
+        )
+        if done.returncode not in accept:
+            raise failure(words, done)
+        return done
+
+    def refs(self, *prefixes: str) -> RefList:
+        """All refs under these prefixes with their commits, in one process."""
+        layout = "--format=%(refname)%00%(objectname)%00%(raw:size)%00%(raw)"
+        try:
+            done = self.answer("for-each-ref", layout, *prefixes)
+        except GitFailed:
+            return self.refs_one_by_one(*prefixes)
+        refs, data, start = [], done.stdout, 0
+        while start < len(data):
+            fields = []
+            for _ in range(3):
+                end = data.index(b"\0", start)
+                fields.append(data[start:end])
+                start = end + 1
+            size = int(fields[2])
+            refs.append(Ref(os.fsdecode(fields[0]), Oid(fields[1].decode()), data[start : start + size]))
+            start += size + 1
+        return RefList(tuple(refs), broken_refs(done.stderr))
+
+    def refs_one_by_one(self, *prefixes: str) -> RefList:
+        """As `refs`, where the object of some ref is missing or damaged."""
+        done = self.answer("for-each-ref", "--format=%(refname)%00%(objectname)", *prefixes)
+        rows = [line.split(b"\0") for line in done.stdout.splitlines()]
+        oids = [Oid(oid.decode()) for _, oid in rows]
+        commits = dict(self.read_objects(oids, missing_ok=True))
+        refs = tuple(
+            Ref(os.fsdecode(name), Oid(oid.decode()), commits.get(oid.decode())) for name, oid in rows
+        )
+        return RefList(refs, broken_refs(done.stderr))
+
+    def read_objects(self, names: Iterable[str], *, missing_ok: bool = False) -> Iterator[tuple[str, bytes]]:
+        """The contents of objects, in order; a missing or damaged one is left out, or GitFailed.
+
+        `names` are object ids or `<commit>:<path>` without line breaks in the path.
+        """
+        wanted = list(names)
+        if not wanted:
+            return
+        done = self.answer(
+            "cat-file", "--batch", stdin=b"".join(os.fsencode(name) + b"\n" for name in wanted), accept=(0, 128)
+        )
+        data, start = done.stdout, 0
+        for name in wanted:
+            end = data.find(b"\n", start)
+            fields = data[start:end].rsplit(b" ", 2) if end >= 0 else []
+            if len(fields) == 3 and fields[2].isdigit():
+                size = int(fields[2])
+                yield name, data[end + 1 : end + 1 + size]
+                start = end + 1 + size + 1
+                continue
+            if not missing_ok:
+                raise failure(("cat-file", name), done)
+            # A damaged object ends the process: what follows was not answered and is asked again.
+            if end < 0:
+                rest = wanted[wanted.index(name) + 1 :]
+                yield from self.read_objects(rest, missing_ok=True)
+                return
+            start = end + 1
+
+    def tree(self, commit: Oid) -> list[TreeItem]:
+        """All paths of a commit's tree, folders included; Damaged for a path that could lead elsewhere."""
+        items = []
+        for line in self.run("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit).split(b"\0"):
+            if line:
+                head, _, path = line.partition(b"\t")
+                mode, _, oid, size = head.split()
+                items.append(
+                    TreeItem(int(mode, 8), bytes.fromhex(oid.decode()), 0 if size == b"-" else int(size), checked(path))
+                )
+        return items
+
+    def create_ref(self, name: str, commit: Oid, expected: Oid = NO_OID) -> bool:
+        """Let a ref point at `commit` if it still points at `expected` (NO_OID: if there is none)."""
+        done = self.answer("update-ref", name, commit, expected, accept=(0, 1, 128))
+        if done.returncode == 0:
+            # Where the user ignores SIGCHLD the exit code says nothing: ask.
+            return self.ref(name) == commit
+        if b"already exists" in done.stderr or b"but expected" in done.stderr:
+            return False
+        raise failure(("update-ref", name), done)
+
+    def ref(self, name: str) -> Oid | None:
+        """What a ref points at."""
+        with contextlib.suppress(OSError, ValueError), open(os.path.join(self.git_dir, name), encoding="ascii") as file:
+            return parse_oid(file.read().strip())
+        line = self.run("rev-parse", "--verify", "--quiet", name, accept=(0, 1)).decode().strip()
+        return parse_oid(line) if line else None
+
+    def fold(self) -> None:
+        """Join small packs and loose refs. Safe beside readers and backups; two folds at once are not."""
+        self.run("repack", "-n", "-d", "--quiet", "--geometric=2")
+        self.run("pack-refs", "--all")
+
+
+def checked(path: bytes) -> RelPath:
+    """A path of a tree; Damaged if it could lead out of a destination."""
+    try:
+        return parse_path(path)
+    except ValueError as problem:
+        raise Damaged("a tree in the store is not ours: {problem}", problem=str(problem)) from problem
+
+
+def broken_refs(stderr: bytes) -> tuple[str, ...]:
+    """The refs that git complained about while listing: empty files, garbage."""
+    marks = (b"ignoring broken ref ", b"ignoring ref with broken name ", b"ignoring dangling symref ")
+    found = []
+    for line in stderr.splitlines():
+        for mark in marks:
+            if mark in line:
+                found.append(os.fsdecode(line.split(mark, 1)[1]))
+    return tuple(found)
+
+
+def failure(words: Sequence[str | bytes], done: subprocess.CompletedProcess[bytes]) -> GitFailed:
+    """The error for a failed command: the last thing that git said."""
+    said = os.fsdecode(done.stderr).strip().splitlines()
+    text = next((line for line in said if line.startswith(("fatal:", "error:"))), said[-1] if said else "")
+    verb = os.fsdecode(words[0])
+    return GitFailed(
+        "git {verb} failed with code {code}: {said}",
+        verb=verb,
+        code=done.returncode,
+        said=text.removeprefix("fatal: ") or "no message",
+    )
+
+
+def parse_commit(raw: bytes) -> tuple[Mapping[str, str], str]:
+    """The headers of a raw commit (the first of each key) and its message, exactly as written."""
+    head, _, message = raw.partition(b"\n\n")
+    headers: dict[str, str] = {}
+    for line in head.split(b"\n"):
+        key, _, value = line.partition(b" ")
+        headers.setdefault(key.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
+    return headers, message.decode("utf-8", "surrogateescape")

@@ -1,0 +1,356 @@
+"""The sidecar: large files by the BLAKE3 of their bytes, `.objects/blake3/ab/cdef…`, never written again.
+
+`store_file` brings one in (reflink, else copy; hardlink where asked for), `place_object` puts one out. What is
+stored is what was hashed: bytes are hashed from the clone, or from the buffer that is written.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from blake3 import blake3
+
+from tensortime import fsops
+from tensortime.errors import Damaged, StoreUnusable, message
+from tensortime.formats import Digest
+
+TRIES = 3
+"""How often a file that changes while it is read is read again."""
+
+OBJECT_MODE = 0o400
+
+REFLINK, COPY, HARDLINK, SYMLINK, KNOWN = "reflink", "copy", "hardlink", "symlink", "known"
+"""How bytes got to their place; `known`: they were there already."""
+
+Advance = Callable[[int], None]
+
+
+class Stored(NamedTuple):
+    """A file that is now in the sidecar."""
+
+    digest: Digest
+    size: int
+    method: str
+    changed: bool
+    """It changed under every try; these bytes are the last try's."""
+    info: os.stat_result
+    """The file's stat after its bytes were read: equal to the one before unless `changed` or grown."""
+    settled: bool
+    """Nothing moved while it was read, so that this stat stands for these bytes."""
+
+
+class NoRoom(Exception):
+    """A copy would cross the space that is kept free."""
+
+    def __init__(self, size: int, free: int) -> None:
+        super().__init__(size, free)
+        self.size, self.free = size, free
+
+
+class Room:
+    """The bytes that may still be copied; shared by threads."""
+
+    def __init__(self, size: int) -> None:
+        self.left = size
+        self.lock = threading.Lock()
+
+    def take(self, size: int) -> None:
+        """Use so many bytes; NoRoom if there are fewer."""
+        with self.lock:
+            if size > self.left:
+                raise NoRoom(size, max(self.left, 0))
+            self.left -= size
+
+    def give_back(self, size: int) -> None:
+        """They were not needed after all."""
+        with self.lock:
+            self.left += size
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """The folder of objects, and the staging folder on the same file system."""
+
+    folder: str
+    staging: str
+
+    def path_of(self, digest: Digest) -> str:
+        """Where the object lies."""
+        name = digest.removeprefix("blake3:")
+        return os.path.join(self.folder, "blake3", name[:2], name[2:])
+
+    def holds(self, digest: Digest, size: int) -> bool:
+        """Whether there is a regular file of this size under this digest."""
+        try:
+            info = os.lstat(self.path_of(digest))
+        except OSError:
+            return False
+        return stat.S_ISREG(info.st_mode) and info.st_size == size
+
+    def open_object(self, digest: Digest, size: int) -> int:
+        """Open an object for reading; Damaged if it is missing or has another size."""
+        try:
+            fd = fsops.open_regular(self.path_of(digest))
+        except OSError as problem:
+            raise Damaged(
+                "the object {digest} cannot be read: {problem}", digest=digest, problem=problem.strerror
+            ) from problem
+        if os.fstat(fd).st_size != size:
+            os.close(fd)
+            raise Damaged("the object {digest} has the wrong size", digest=digest)
+        return fd
+
+    def keep(self, staged: str, digest: Digest, size: int) -> bool:
+        """Give a staged file its name; False if the object was there already (the staged one is then dropped)."""
+        if self.holds(digest, size):
+            os.unlink(staged)
+            return False
+        target = self.path_of(digest)
+        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+        if os.path.isdir(target) and not os.path.islink(target):
+            os.rmdir(target)
+        os.rename(staged, target)
+        return True
+
+
+    def sync(self, digests: Iterable[Digest]) -> None:
+        """Make the names of these objects survive a power loss."""
+        folders = {os.path.dirname(self.path_of(digest)) for digest in digests}
+        for folder in sorted(folders):
+            fsops.sync_folder(folder)
+        if folders:
+            fsops.sync_folder(os.path.join(self.folder, "blake3"))
+
+
+@contextlib.contextmanager
+def staged_file(sidecar: Sidecar) -> Iterator[tuple[int, str]]:
+    """A new file in the staging folder, removed again unless it was renamed away."""
+    name = os.path.join(sidecar.staging, f"object-{threading.get_ident()}-{os.urandom(4).hex()}")
+    fd = fsops.create_file(name, 0o600)
+    try:
+        yield fd, name
+    finally:
+        os.close(fd)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def can_clone(sidecar: Sidecar, reopen: Callable[[], int]) -> bool:
+    """Whether a file of the project can be stored without using room."""
+    try:
+        fd = reopen()
+    except OSError:
+        return False
+    try:
+        with staged_file(sidecar) as (target, _):
+            return fsops.clone(fd, target)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def store_file(
+    sidecar: Sidecar,
+    reopen: Callable[[], int],
+    *,
+    room: Room,
+    hash_first: bool = False,
+    link_from: bytes | None = None,
+    advance: Advance | None = None,
+) -> Stored:
+    """Bring the file that `reopen` opens into the sidecar.
+
+    `hash_first`: the bytes are probably known (a moved or touched file), so look before copying.
+    `link_from`: the path for a hard link, where the user asked for one. NoRoom, OSError.
+    """
+    for attempt in range(1, TRIES + 1):
+        fd = reopen()
+        try:
+            stored = try_once(sidecar, fd, room, hash_first or link_from is not None, link_from, advance)
+        finally:
+            os.close(fd)
+        if not stored.changed or attempt == TRIES:
+            return stored
+    raise AssertionError("the loop returns")
+
+
+def try_once(
+    sidecar: Sidecar, fd: int, room: Room, hash_first: bool, link_from: bytes | None, advance: Advance | None
+) -> Stored:
+    """One reading of an open file."""
+    before = os.fstat(fd)
+    size = before.st_size
+    if hash_first:
+        hasher = blake3()
+        whole = fsops.hash_file(fd, size, hasher) == size
+        digest = Digest("blake3:" + hasher.hexdigest())
+        method = method_without_copy(sidecar, fd, digest, link_from) if whole else None
+        if method is not None:
+            if advance is not None:
+                advance(size)
+            stored = judge(fd, before, digest, size, method)
+            if method == HARDLINK and not stored.settled:
+                os.unlink(sidecar.path_of(digest))
+                return stored._replace(changed=True)
+            return stored
+    with staged_file(sidecar) as (target, name):
+        digest, done, method = copy_in(fd, target, size, room, advance)
+        os.fchmod(target, OBJECT_MODE)
+        fsops.sync_file(target)
+        if not sidecar.keep(name, digest, done):
+            method = KNOWN
+    return judge(fd, before, digest, done, method)
+
+
+def method_without_copy(sidecar: Sidecar, fd: int, digest: Digest, link_from: bytes | None) -> str | None:
+    """How the hashed bytes of an open file can be in the sidecar without copying them; None if they cannot."""
+    info = os.fstat(fd)
+    if sidecar.holds(digest, info.st_size):
+        return KNOWN
+    if link_from is not None and link_in(sidecar, link_from, info, digest):
+        fsops.sync_file(fd)
+        return HARDLINK
+    return None
+
+
+def copy_in(fd: int, target: int, size: int, room: Room, advance: Advance | None) -> tuple[Digest, int, str]:
+    """Clone or copy an open file into the staged one and hash what arrived."""
+    hasher = blake3()
+    if fsops.clone(fd, target):
+        done = fsops.hash_file(target, os.fstat(target).st_size, hasher, advance)
+        return Digest("blake3:" + hasher.hexdigest()), done, REFLINK
+    on_disk = min(size, os.fstat(fd).st_blocks * 512)
+    room.take(on_disk)
+    try:
+        done = fsops.copy_bytes(fd, target, size, hasher, advance)
+    except BaseException:
+        room.give_back(on_disk)
+        raise
+    return Digest("blake3:" + hasher.hexdigest()), done, COPY
+
+
+def judge(fd: int, before: os.stat_result, digest: Digest, done: int, method: str) -> Stored:
+    """Whether the file stayed the same while it was read. One that only grew counts as stored, not as changed."""
+    after = os.fstat(fd)
+    same = stat_key(before) == stat_key(after) and done == before.st_size
+    changed = not same and not (after.st_size >= done >= before.st_size and starts_with(fd, done, digest))
+    return Stored(digest, done, method, changed, after, same)
+
+
+def starts_with(fd: int, size: int, digest: Digest) -> bool:
+    """Whether the first `size` bytes still hash to `digest`."""
+    hasher = blake3()
+    return fsops.hash_file(fd, size, hasher) == size and "blake3:" + hasher.hexdigest() == digest
+
+
+def stat_key(info: os.stat_result) -> tuple[int, int, int, int]:
+    """What tells that a file has not been written to. Not ctime: a hard link or chmod changes it."""
+    return info.st_size, info.st_mtime_ns, info.st_ino, info.st_dev
+
+
+def link_in(sidecar: Sidecar, source: bytes, before: os.stat_result, digest: Digest) -> bool:
+    """Make the user's file itself the object; False where the file system cannot, or it was replaced meanwhile."""
+    target = os.fsencode(sidecar.path_of(digest))
+    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+    staged = os.path.join(os.fsencode(sidecar.staging), b"link-" + os.urandom(8).hex().encode())
+    try:
+        os.link(source, staged, follow_symlinks=False)
+    except OSError:
+        return False
+    info = os.lstat(staged)
+    if (info.st_ino, info.st_dev) != (before.st_ino, before.st_dev):
+        os.unlink(staged)
+        return False
+    os.rename(staged, target)
+    # Renaming one name of a file onto another name of it does nothing and leaves both.
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(staged)
+    return True
+
+
+def place_object(
+    sidecar: Sidecar, digest: Digest, size: int, folder_fd: int, name: bytes, how: str, advance: Advance | None = None
+) -> str:
+    """Put an object at `name` in an open folder, where nothing may be yet; returns the method.
+
+    What arrived is hashed; Damaged if it is not what the digest says. `how`: auto, reflink, copy, hardlink, symlink.
+    """
+    if how in (HARDLINK, SYMLINK):
+        return point_at_object(sidecar, digest, size, folder_fd, name, how)
+    source = sidecar.open_object(digest, size)
+    try:
+        target = fsops.create_file(name, 0o600, dir_fd=folder_fd)
+        try:
+            hasher = blake3()
+            if fsops.clone(source, target):
+                method, done = REFLINK, fsops.hash_file(target, size, hasher, advance)
+            elif how == REFLINK:
+                raise no_reflink()
+            else:
+                method, done = COPY, fsops.copy_bytes(source, target, size, hasher, advance)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+    check_digest(digest, hasher.hexdigest(), done == size)
+    return method
+
+
+def point_at_object(sidecar: Sidecar, digest: Digest, size: int, folder_fd: int, name: bytes, how: str) -> str:
+    """A hard or symbolic link to the object, whose bytes are checked first."""
+    source = sidecar.open_object(digest, size)
+    try:
+        hasher = blake3()
+        done = fsops.hash_file(source, size, hasher)
+    finally:
+        os.close(source)
+    check_digest(digest, hasher.hexdigest(), done == size)
+    if how == SYMLINK:
+        os.symlink(os.fsencode(sidecar.path_of(digest)), name, dir_fd=folder_fd)
+        return SYMLINK
+    try:
+        os.link(os.fsencode(sidecar.path_of(digest)), name, dst_dir_fd=folder_fd, follow_symlinks=False)
+    except OSError as problem:
+        if problem.errno not in (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP):
+            raise
+        raise StoreUnusable(
+            "no hard link is possible here: {problem}",
+            problem=problem.strerror,
+            hint=message("use --link auto, or a destination on the file system of the store"),
+        ) from problem
+    return HARDLINK
+
+
+def check_digest(digest: Digest, found: str, whole: bool) -> None:
+    """Damaged unless all bytes were there and hash to `digest`."""
+    if not whole or "blake3:" + found != digest:
+        raise Damaged("the object {digest} holds other bytes than it should", digest=digest)
+
+
+def no_reflink() -> StoreUnusable:
+    """The error for an asked-for reflink that the file system does not have."""
+    return StoreUnusable(
+        "this file system cannot share the bytes of files (no reflink)", hint=message("use --link auto")
+    )
+
+
+def rehash_object(sidecar: Sidecar, digest: Digest) -> bool:
+    """Whether the object still holds what its digest says."""
+    try:
+        fd = fsops.open_regular(sidecar.path_of(digest))
+    except OSError:
+        return False
+    try:
+        hasher = blake3()
+        fsops.hash_file(fd, os.fstat(fd).st_size, hasher)
+    finally:
+        os.close(fd)
+    return "blake3:" + hasher.hexdigest() == digest
+
+
