@@ -74,10 +74,10 @@ def object_id(kind: Kind, data: Data) -> bytes:
     return digest.digest()
 
 
-def pack_object(kind: Kind, data: Data) -> Packed:
-    """Hash and compress one object. Any number of threads may: what takes long does not hold the GIL."""
+def pack_object(kind: Kind, data: Data, oid: bytes | None = None) -> Packed:
+    """Hash (unless its `oid` is known) and compress one object. What takes long does not hold the GIL."""
     header, stream = _entry_header(kind, len(data)), _deflate(data)
-    return Packed(object_id(kind, data), (header, stream), zlib.crc32(stream, zlib.crc32(header)))
+    return Packed(oid or object_id(kind, data), (header, stream), zlib.crc32(stream, zlib.crc32(header)))
 
 
 def _sha1(data: Data = b"") -> "hashlib._Hash":

@@ -14,6 +14,7 @@ params, metrics) is JSON on one line, so that no value can look like another tra
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -44,8 +45,8 @@ class BackupFacts:
     parent: str = ""
     """`NAME:n` of the backup whose worktree this project was, or empty."""
     command: tuple[str, ...] = ()
-    params: dict[str, object] = field(default_factory=dict)
-    metrics: dict[str, object] = field(default_factory=dict)
+    params: Mapping[str, object] = field(default_factory=dict)
+    metrics: Mapping[str, object] = field(default_factory=dict)
     unknown: tuple[tuple[str, str], ...] = ()
     """Trailers that a later version wrote: kept as they are."""
 
@@ -88,6 +89,7 @@ def decode_message(text: str) -> BackupFacts:
         if not colon:
             raise ValueError(f"a line that is no trailer: {line[:80]!r}")
         rows[key] = value
+    command: list[object] = typed(rows, "Command", [])
     try:
         return BackupFacts(
             note=note,
@@ -99,7 +101,7 @@ def decode_message(text: str) -> BackupFacts:
             files=int(rows.get("Files", "0")),
             size=int(rows.get("Bytes", "0")),
             parent=rows.get("Parent", ""),
-            command=tuple(str(word) for word in typed(rows, "Command", [])),
+            command=tuple(str(word) for word in command),
             params=typed(rows, "Params", {}),
             metrics=typed(rows, "Metrics", {}),
             unknown=tuple((key, value) for key, value in rows.items() if key not in KNOWN),

@@ -1,0 +1,253 @@
+"""The verbs: find the project, open the store, do one operation, return a frozen report.
+
+The command line and TimeMachine call the same functions. None of them prints, asks, or changes the process.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+
+from tensortime import checkout, extraction, history, snapshot
+from tensortime.config import Config, load_config
+from tensortime.environment import start_collecting
+from tensortime.errors import (
+    Damaged,
+    NoSpace,
+    NotAProject,
+    OutsideProject,
+    StoreUnusable,
+    TensorTimeError,
+    UsageError,
+    message,
+)
+from tensortime.formats import RelPath, bytes_of
+from tensortime.ignoring import Matcher
+from tensortime.intake import FULL
+from tensortime.manifest import ManifestEntry
+from tensortime.monitor import Monitor, NullMonitor
+from tensortime.names import ExperimentName
+from tensortime.project import Place, find_place, refuse_wide_project
+from tensortime.reports import BackupReport, LogReport, RestoreReport, ShowReport
+from tensortime.sidecar import rehash_object
+from tensortime.snapshot import BackupOptions
+from tensortime.store import Store, create_store, open_store
+
+SILENT = NullMonitor()
+PathLike = str | os.PathLike[str]
+
+
+def locate(directory: PathLike | None = None, store: PathLike | None = None) -> tuple[Place, Config]:
+    """The project around a folder (default: the current one), its store, and its configuration."""
+    try:
+        start = os.path.realpath(os.fspath(directory) if directory is not None else os.getcwd())
+    except FileNotFoundError as problem:
+        raise NotAProject("the current folder was deleted", hint="cd into the project, or use -C DIR") from problem
+    if not os.path.isdir(start):
+        raise NotAProject("{folder} is not a folder", folder=start)
+    asked = os.fspath(store) if store is not None else os.environ.get("TENSORTIME_STORE") or None
+    place = find_place(start, asked)
+    config = load_config(place.project)
+    if asked is None and config.backup_dir and place.parent is None:
+        place = find_place(start, None, config.backup_dir)
+    return place, config
+
+
+def backup(
+    *,
+    directory: PathLike | None = None,
+    store: PathLike | None = None,
+    name: str | None = None,
+    note: str = "",
+    ignore: Sequence[PathLike] = (),
+    add: Sequence[PathLike] | None = None,
+    joins: bool = False,
+    params: Mapping[str, object] | None = None,
+    metrics: Mapping[str, object] | None = None,
+    rehash: bool = False,
+    monitor: Monitor = SILENT,
+) -> BackupReport:
+    """Back up the project, or with `add` put only these paths on top of an experiment's newest backup.
+
+    `joins`: continue the experiment called `name` if there is one, instead of starting `name-2`; `add` without
+    `name` goes to the newest experiment. Raises TensorTimeError; nothing is published then.
+    """
+    check_texts(note=note, name=name or "")
+    place, config = locate(directory, store)
+    refuse_wide_project(place.project)
+    wanted = ExperimentName(name) if name is not None else None
+    only = tuple(inside_project(place, path) for path in add) if add is not None else None
+    links = Matcher.of("hardlink", config.hardlink, place.project)
+    collector = start_collecting(place.project)
+    try:
+        opened = create_store(place.store)
+        announce(place, opened, monitor)
+        if only is not None and wanted is None:
+            wanted = newest_name(opened)
+        options = BackupOptions(
+            name=wanted,
+            joins=joins or only is not None,
+            note=note,
+            ignore=tuple(os.fspath(pattern) for pattern in ignore),
+            only=only,
+            params=params or {},
+            metrics=metrics or {},
+            rehash=rehash,
+            large_size=config.large_size,
+            follow=config.follow,
+            ignored_by_config=config.ignore,
+            is_hardlink=links.covers,
+            max_store=config.max_store,
+        )
+        return snapshot.back_up(place, opened, options, collector, monitor)
+    except OSError as problem:
+        raise environment_failure(place.store, problem) from problem
+    finally:
+        collector.cancel()
+
+
+def announce(place: Place, opened: Store, monitor: Monitor) -> None:
+    """What a person should know of the store before the work begins."""
+    for notice in opened.notices:
+        monitor.say(notice)
+    if not os.path.exists(opened.path(".cache")) or not os.listdir(opened.path(".cache")):
+        monitor.say(message("project {project}, store {store}", project=place.project, store=place.shown_store))
+
+
+def environment_failure(store: str, problem: OSError) -> TensorTimeError:
+    """The error for a disk or permission that stopped an operation."""
+    kind = NoSpace if problem.errno in FULL else StoreUnusable
+    where = os.fsdecode(problem.filename) if problem.filename is not None else store
+    return kind(
+        "the store cannot be used: {path}: {problem}",
+        path=where,
+        problem=problem.strerror or str(problem),
+        hint="ls -ld and df -h on that path show what is in the way",
+    )
+
+
+def check_texts(**texts: str) -> None:
+    """UsageError for a NUL, which neither git nor a terminal can carry."""
+    for key, text in texts.items():
+        if "\0" in text:
+            raise UsageError("the {key} holds a NUL character", key=key)
+
+
+def inside_project(place: Place, path: PathLike) -> RelPath:
+    """A path to add, relative to the project: as given from the project, else from the current folder."""
+    text = os.fspath(path)
+    if not text or "\0" in text:
+        raise UsageError("an empty path cannot be added")
+    candidates = [os.path.join(place.project, text)]
+    if not os.path.lexists(candidates[0]):
+        candidates.append(os.path.abspath(text))
+    found = next((one for one in candidates if os.path.lexists(one)), candidates[0])
+    folder, last = os.path.split(os.path.normpath(found))
+    relative = os.path.relpath(os.path.join(os.path.realpath(folder), last), place.project)
+    if relative == "." or relative.startswith(".."):
+        raise OutsideProject(
+            "{path} is not inside the project {project}",
+            path=text,
+            project=place.project,
+            hint="name a file or folder of the project; copy or link other things into it first",
+        )
+    return RelPath(bytes_of(relative))
+
+
+def newest_name(opened: Store) -> ExperimentName | None:
+    """The newest experiment of a store, or None."""
+    found = history.read_catalog(opened.shadow).experiments
+    return found[0].name if found else None
+
+
+def log(*, directory: PathLike | None = None, store: PathLike | None = None, everything: bool = False) -> LogReport:
+    """The experiments of this project, newest first; `everything`: all of the store."""
+    place, _ = locate(directory, store)
+    opened = open_store(place.store)
+    catalog = history.read_catalog(opened.shadow)
+    shown = tuple(one for one in catalog.experiments if everything or is_of_project(one.project, one.parent, place))
+    return LogReport(shown, catalog.damaged, len(catalog.experiments) - len(shown))
+
+
+def is_of_project(project: str, parent: str, place: Place) -> bool:
+    """Whether an experiment is this project's. A store inside its project holds no other, wherever it moved."""
+    inside = place.store.startswith(place.project + "/") or place.parent is not None
+    return inside or bool(parent) or bytes_of(project) == os.fsencode(place.project)
+
+
+def show(experiment: str, *, directory: PathLike | None = None, store: PathLike | None = None) -> ShowReport:
+    """One experiment: its facts, its backups, and what it recorded of its run."""
+    opened, target = find(experiment, directory, store)
+    items = [item for item in opened.shadow.tree(target.commit) if item.path == b".tensortime/run.json"]
+    meta = history.read_meta(opened.shadow, items)
+    try:
+        run = json.loads(meta.get(b"run.json", b"{}"))
+    except ValueError:
+        run = {}
+    facts = history.read_facts(opened.shadow, target.commit)
+    return ShowReport(
+        history.described(target.experiment.name, target.commit, facts, target.experiment.tags),
+        history.read_history(opened.shadow, target.experiment.commit),
+        run if isinstance(run, dict) else {},
+    )
+
+
+def find(experiment: str, directory: PathLike | None, store: PathLike | None) -> tuple[Store, history.Target]:
+    """The store and the backup that a person named."""
+    place, _ = locate(directory, store)
+    opened = open_store(place.store)
+    catalog = history.read_catalog(opened.shadow)
+    return opened, history.resolve(opened.shadow, catalog, experiment)
+
+
+def read_file(
+    experiment: str, path: str, *, directory: PathLike | None = None, store: PathLike | None = None
+) -> tuple[bytes | None, int | None]:
+    """One file of a backup: its bytes, or an open descriptor of the object that holds them (checked first)."""
+    opened, target = find(experiment, directory, store)
+    data, entry = extraction.read_one(opened, target, path)
+    if entry is None or entry.digest is None or entry.size is None:
+        return data, None
+    checked(opened, entry, path)
+    return None, opened.sidecar().open_object(entry.digest, entry.size)
+
+
+def checked(opened: Store, entry: ManifestEntry, path: str) -> None:
+    """Damaged unless the object holds what its digest says."""
+    if entry.digest is not None and not rehash_object(opened.sidecar(), entry.digest):
+        raise Damaged(
+            "{path} cannot come back: the object {digest} is missing or damaged", path=path, digest=entry.digest
+        )
+
+
+def restore(
+    experiment: str,
+    destination: PathLike | None = None,
+    *,
+    paths: Sequence[str] = (),
+    link: str = "auto",
+    directory: PathLike | None = None,
+    store: PathLike | None = None,
+    monitor: Monitor = SILENT,
+) -> RestoreReport:
+    """Bring a backup back: a new git worktree, or with `paths` these files alone. Never over existing files.
+
+    `destination`: default `<store>/<experiment>` (`.files` behind it for `paths`). `link`: how large files are
+    placed: auto (reflink, else copy), reflink, copy, hardlink or symlink.
+    """
+    if link not in checkout.LINKS:
+        raise UsageError("{link} is no way to place files", link=link, hint="one of " + ", ".join(checkout.LINKS))
+    place, _ = locate(directory, store)
+    opened = open_store(place.store)
+    target = history.resolve(opened.shadow, history.read_catalog(opened.shadow), experiment)
+    folder = str(target.experiment.name)
+    if target.number != target.experiment.backups:
+        folder += f"-{target.number}"
+    default = opened.path(folder + (".files" if paths else ""))
+    wanted = default if destination is None else os.path.abspath(os.fspath(destination))
+    final = os.path.join(os.path.realpath(os.path.dirname(wanted)), os.path.basename(wanted))
+    try:
+        if paths:
+            return extraction.restore_paths(opened, target, paths, final, link, monitor)
+        return checkout.restore(opened, place.project, target, final, link, monitor)
+    except OSError as problem:
+        raise environment_failure(place.store, problem) from problem

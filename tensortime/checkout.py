@@ -1,0 +1,327 @@
+"""One restore: resolve, `worktree add` under a `.partial` name, place, modes, re-hash, rename.
+
+The final name appears only when everything below it was read back and is right. Nothing is written over
+anything, and no symbolic link is followed on the way to a file.
+"""
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+from blake3 import blake3
+
+from tensortime import fsops, hardlinks
+from tensortime.errors import (
+    Damaged,
+    GitFailed,
+    NoSpace,
+    StoreBusy,
+    StoreUnusable,
+    TargetExists,
+    message,
+)
+from tensortime.destination import refuse_taken
+from tensortime.formats import META, Digest, RelPath, text_of
+from tensortime.history import Target, manifest_of, read_meta
+from tensortime.intake import FULL, THREADS, in_threads
+from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, Manifest, ManifestEntry
+from tensortime.monitor import Monitor
+from tensortime.packs import Kind, object_id
+from tensortime.project import admin_folder
+from tensortime.reports import RestoreReport
+from tensortime.shadow import TreeItem
+from tensortime.sidecar import HARDLINK, Sidecar, place_object
+from tensortime.sidecar import SYMLINK as BY_SYMLINK
+from tensortime.store import Store
+from tensortime.trees import MODE_FOLDER, MODE_LINK
+from tensortime.worktrees import link_worktree, mend_worktrees, write_marker
+
+RESTORED_BITS = 0o1777
+"""setuid and setgid are not given back: the bytes are the same, who may become whom is not ours to decide."""
+
+PARTIAL = ".partial"
+BATCH = 256
+LINKS = ("auto", "reflink", "copy", "hardlink", "symlink")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a restore puts where, checked before anything is written."""
+
+    items: Sequence[TreeItem]
+    """Paths that git checks out, `.tensortime/` included."""
+    manifest: Manifest
+
+    @property
+    def entries(self) -> Sequence[ManifestEntry]:
+        """The manifest's entries by path: folders before what is in them."""
+        return [self.manifest.entries[path] for path in sorted(self.manifest.entries)]
+
+    def size(self) -> int:
+        """Bytes of all files."""
+        small = sum(item.size for item in self.items if item.mode != MODE_LINK and not is_meta(item.path))
+        return small + sum(entry.size or 0 for entry in self.manifest.large())
+
+    def files(self) -> int:
+        """How many files, links included."""
+        small = sum(1 for item in self.items if item.mode != MODE_FOLDER and not is_meta(item.path))
+        return small + sum(1 for entry in self.entries if entry.kind in (FILE, SYMLINK))
+
+
+def is_meta(path: bytes) -> bool:
+    """Whether a path is `.tensortime` or below it."""
+    return path == META or path.startswith(META + b"/")
+
+
+def make_plan(store: Store, target: Target) -> Plan:
+    """Read a backup and check that it can come back whole; Damaged names the first path that cannot."""
+    items = store.shadow.tree(target.commit)
+    manifest = manifest_of(read_meta(store.shadow, items))
+    sidecar = store.sidecar()
+    files = {item.path for item in items if item.mode != MODE_FOLDER}
+    for entry in manifest.entries.values():
+        path = entry.path
+        if is_meta(path) or path.split(b"/")[0] == b".git":
+            raise Damaged("the manifest is damaged: {path} is not the project's", path=text_of(path))
+        if entry.kind != SMALL and path in files:
+            raise Damaged("the manifest is damaged: {path} is listed, and is in git", path=text_of(path))
+        above = path.rpartition(b"/")[0]
+        while above:
+            if above in files:
+                raise Damaged("the manifest is damaged: {path} lies below a file", path=text_of(path))
+            above = above.rpartition(b"/")[0]
+        if entry.digest is not None and entry.size is not None and not sidecar.holds(entry.digest, entry.size):
+            raise Damaged(
+                "{experiment} cannot come back whole: the bytes of {path} are missing or damaged ({digest})",
+                experiment=target.experiment.name,
+                path=text_of(path),
+                digest=entry.digest,
+                hint=message("restore {name} --path … gives the other files", name=target.experiment.name),
+            )
+    return Plan(items, manifest)
+
+
+def restore(
+    store: Store, project: str, target: Target, destination: str, how: str, monitor: Monitor
+) -> RestoreReport:
+    """Make a worktree of a backup at `destination` (absolute). TargetExists, Damaged, NoSpace, StoreBusy."""
+    started = time.monotonic()
+    with store.in_use():
+        claim = store.path(".tmp", "restore-" + blake3(os.fsencode(destination)).hexdigest()[:16])
+        with fsops.locked(claim) as got:
+            if not got:
+                raise StoreBusy("another process is restoring into {path}", path=destination)
+            mend_worktrees(store)
+            refuse_taken(store, target, destination)
+            plan = make_plan(store, target)
+            partial = destination + PARTIAL
+            remove_stale(store, partial)
+            try:
+                report = build(store, project, target, plan, partial, destination, how, monitor)
+            except BaseException as problem:
+                discard(partial)
+                raise explain(problem, destination) from problem
+            with contextlib.suppress(OSError):
+                os.unlink(claim)
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def build(
+    store: Store,
+    project: str,
+    target: Target,
+    plan: Plan,
+    partial: str,
+    destination: str,
+    how: str,
+    monitor: Monitor,
+) -> RestoreReport:
+    """Fill `partial` and rename it."""
+    os.makedirs(os.path.dirname(destination), exist_ok=True)
+    monitor.begin("place", plan.files(), plan.size())
+    store.shadow.run(
+        "worktree", "add", "--quiet", "--detach", partial, target.commit, umask=plan.manifest.umask
+    )
+    admin = admin_folder(partial)
+    if admin is None:
+        raise GitFailed("git made no worktree at {path}", path=partial)
+    write_marker(admin, target)
+    root = fsops.open_folder(partial)
+    try:
+        placed = place_all(store, root, plan, how, monitor)
+        give_modes(root, plan)
+    finally:
+        os.close(root)
+    check_small(partial, plan, monitor)
+    store.shadow.run("update-index", "-q", "--refresh", git_dir=admin, work_tree=partial, accept=(0, 1))
+    link_worktree(store, admin, partial, destination, project)
+    fsops.rename_to_new(partial, destination)
+    with contextlib.suppress(OSError):
+        fsops.sync_folder(os.path.dirname(destination))
+    plain = tuple(text_of(entry.path) for entry in plan.entries if (entry.mode or 0) & ~RESTORED_BITS)
+    return RestoreReport(
+        target.experiment.name, target.commit, destination, plan.files(), plan.size(), dict(placed), plain
+    )
+
+
+def place_all(store: Store, root: int, plan: Plan, how: str, monitor: Monitor) -> Counter[str]:
+    """Folders and links of the manifest, then all large files, in threads; counts the methods."""
+    sidecar, umask = store.sidecar(), plan.manifest.umask
+    large = []
+    for entry in plan.entries:
+        if entry.kind == FILE:
+            large.append(entry)
+        elif entry.kind in (FOLDER, SYMLINK):
+            place_plain(root, entry, umask)
+
+    def place(entry: ManifestEntry) -> tuple[str, int]:
+        return place_large(sidecar, root, entry, umask, how), entry.size or 0
+
+    placed: Counter[str] = Counter()
+    with ThreadPoolExecutor(THREADS, "tensortime") as pool:
+        for method, size in in_threads(pool, place, large, THREADS):
+            placed[method] += 1
+            monitor.advance(1, size)
+    if how == HARDLINK and large:
+        watch_links(store, {entry.digest for entry in large if entry.digest})
+    return placed
+
+
+def place_plain(root: int, entry: ManifestEntry, umask: int) -> None:
+    """A folder, or a link that git would not carry."""
+    with parent_of(root, entry.path, umask) as (folder, name):
+        if entry.kind == FOLDER:
+            make_folder(folder, name, umask)
+        else:
+            os.symlink(entry.target or b"", name, dir_fd=folder)
+
+
+def place_large(sidecar: Sidecar, root: int, entry: ManifestEntry, umask: int, how: str) -> str:
+    """One large file with its mode and time; returns the method. Damaged names the path."""
+    if entry.digest is None or entry.size is None:
+        raise Damaged("the manifest is damaged: {path} has no digest", path=text_of(entry.path))
+    with parent_of(root, entry.path, umask) as (folder, name):
+        try:
+            method = place_object(sidecar, entry.digest, entry.size, folder, name, how)
+        except Damaged as problem:
+            raise Damaged(
+                "{path} cannot come back: {problem}", path=text_of(entry.path), problem=str(problem)
+            ) from problem
+        if method not in (HARDLINK, BY_SYMLINK):
+            mode = 0o666 & ~umask if entry.mode is None else entry.mode & RESTORED_BITS
+            os.chmod(name, mode, dir_fd=folder)
+            give_time(folder, name, entry.mtime_ns)
+    return method
+
+
+def give_time(folder: int, name: bytes, mtime_ns: int | None) -> None:
+    """The file's own modification time, as near as the file system can keep it."""
+    if mtime_ns is not None:
+        clamped = min(max(mtime_ns, -(1 << 63)), (1 << 63) - 1)
+        with contextlib.suppress(OSError, OverflowError):
+            os.utime(name, ns=(clamped, clamped), dir_fd=folder, follow_symlinks=False)
+
+
+@contextlib.contextmanager
+def parent_of(root: int, path: RelPath, umask: int) -> Iterator[tuple[int, bytes]]:
+    """The open folder above a path, made where it is missing, following no link; and the last component."""
+    *parts, name = path.split(b"/")
+    folder = os.dup(root)
+    try:
+        for part in parts:
+            make_folder(folder, part, umask)
+            below = fsops.open_folder(part, dir_fd=folder)
+            os.close(folder)
+            folder = below
+        yield folder, name
+    finally:
+        os.close(folder)
+
+
+def make_folder(folder: int, name: bytes, umask: int) -> None:
+    """A folder with the mode that the experiment's umask gives, unless it is there."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, 0o700, dir_fd=folder)
+        os.chmod(name, 0o777 & ~umask, dir_fd=folder)
+
+
+def give_modes(root: int, plan: Plan) -> None:
+    """The modes that the manifest states, deepest first: a folder may come to refuse what lies below."""
+    for entry in reversed(plan.entries):
+        if entry.mode is not None and entry.kind in (SMALL, FOLDER):
+            with parent_of(root, entry.path, plan.manifest.umask) as (folder, name):
+                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+                try:
+                    os.fchmod(fd, entry.mode & RESTORED_BITS)
+                finally:
+                    os.close(fd)
+
+
+def check_small(partial: str, plan: Plan, monitor: Monitor) -> None:
+    """Read back what git wrote: git itself does not compare a file with its id at checkout."""
+    items = [item for item in plan.items if item.mode != MODE_FOLDER]
+    top = os.fsencode(partial) + b"/"
+    batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+
+    def check(batch: list[TreeItem]) -> RelPath | None:
+        return next((item.path for item in batch if not is_right(top, item)), None)
+
+    with ThreadPoolExecutor(THREADS, "tensortime") as pool:
+        for batch, wrong in zip(batches, in_threads(pool, check, batches, 2 * THREADS), strict=True):
+            if wrong is not None:
+                raise Damaged("{path} cannot come back: the store holds other bytes", path=text_of(wrong))
+            monitor.advance(len(batch), sum(item.size for item in batch))
+
+
+def is_right(top: bytes, item: TreeItem) -> bool:
+    """Whether the file on disk has the bytes that its id promises."""
+    if item.mode == MODE_LINK:
+        return object_id(Kind.BLOB, os.readlink(top + item.path)) == item.oid
+    return object_id(Kind.BLOB, fsops.read_file(top + item.path)) == item.oid
+
+
+def remove_stale(store: Store, partial: str) -> None:
+    """Remove what a restore that died left behind; anything else that has this name is in the way."""
+    if not os.path.lexists(partial):
+        return
+    admin = None if os.path.islink(partial) else admin_folder(partial)
+    ours = admin is not None and os.path.dirname(admin) == os.path.realpath(store.path(".shadow", "worktrees"))
+    if ours or (os.path.isdir(partial) and not os.path.islink(partial) and not os.listdir(partial)):
+        discard(partial)
+        return
+    raise TargetExists(
+        "{path} is in the way", path=partial, hint=message("move it, or name another destination")
+    )
+
+
+def discard(partial: str) -> None:
+    """Remove a half-made worktree and its record."""
+    admin = admin_folder(partial) if os.path.isdir(partial) else None
+    if os.path.lexists(partial):
+        fsops.remove_tree(partial)
+    if admin is not None:
+        fsops.remove_tree(admin)
+
+
+def explain(problem: BaseException, destination: str) -> BaseException:
+    """The error that a person can act on."""
+    if isinstance(problem, GitFailed) and any(
+        word in str(problem).lower() for word in ("unable to read", "corrupt", "missing", "bad object", "inflate")
+    ):
+        return Damaged("the store is damaged: {problem}", problem=str(problem))
+    if isinstance(problem, OSError):
+        if problem.errno in FULL:
+            return NoSpace("no room for {path}: {problem}", path=destination, problem=problem.strerror)
+        return StoreUnusable("{path} cannot be made: {problem}", path=destination, problem=str(problem))
+    return problem
+
+
+def watch_links(store: Store, digests: set[Digest]) -> None:
+    """Hard links into a worktree can be written through: they are watched from now on."""
+    path = store.path(".cache", "hardlinks")
+    watched = hardlinks.read_watched(path) or {}
+    hardlinks.write_watched(path, store.sidecar(), digests | set(watched), store.path(".tmp"))

@@ -1,0 +1,177 @@
+"""From what was read to a published commit: contents, run.json, message, ref."""
+
+import json
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tensortime.formats import META, Oid, RelPath, iso_time, text_of
+from tensortime.history import manifest_of, read_meta
+from tensortime.intake import Intake
+from tensortime.manifest import FOLDER, SYMLINK, Manifest, ManifestEntry, plain_mode
+from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
+from tensortime.project import Parent
+from tensortime.scan import Scan
+from tensortime.shadow import Shadow, TreeItem
+from tensortime.trailers import BackupFacts, encode_message
+from tensortime.trees import (
+    MODE_FOLDER,
+    MODE_LINK,
+    MODE_PROGRAM,
+    PERMISSIONS,
+    Contents,
+    Folder,
+    LargeFile,
+    SmallFile,
+    Symlink,
+    lay_out,
+    link_goes_into_git,
+    link_groups,
+    meta_files,
+    write_object,
+    write_tree,
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What run.json says beside what the environment told."""
+
+    number: int
+    time_ns: int
+    parent: Parent | None
+    added: Sequence[RelPath] | None
+    changed: Sequence[str]
+
+
+def gather(writer: PackWriter, known: set[bytes], taken: Intake, found: Scan) -> Contents:
+    """All that was found and read; the targets of links that git carries are written as blobs."""
+    groups = link_groups(
+        (file.path, file.device, file.inode)
+        for file in found.files
+        if file.links > 1 and (file.path in taken.small or file.path in taken.large)
+    )
+    small, large = dict(taken.small), dict(taken.large)
+    for path, group in groups.items():
+        if path in small:
+            small[path] = small[path]._replace(link=group)
+        else:
+            large[path] = large[path]._replace(link=group)
+    links: dict[RelPath, Symlink] = {}
+    for link in found.links:
+        if link_goes_into_git(link.path):
+            links[link.path] = Symlink(write_object(writer, known, Kind.BLOB, link.target), None)
+        else:
+            links[link.path] = Symlink(None, link.target)
+    folders = {one.path: Folder(stat.S_IMODE(one.mode) & PERMISSIONS, one.empty) for one in found.folders}
+    return Contents(small, large, links, folders)
+
+
+def read_contents(shadow: Shadow, commit: Oid) -> Contents:
+    """The contents of an older backup."""
+    items = shadow.tree(commit)
+    return contents_of(items, manifest_of(read_meta(shadow, items)))
+
+
+def contents_of(items: Sequence[TreeItem], manifest: Manifest) -> Contents:
+    """The inverse of `trees.lay_out`."""
+    small: dict[RelPath, SmallFile] = {}
+    large: dict[RelPath, LargeFile] = {}
+    links: dict[RelPath, Symlink] = {}
+    folders: dict[RelPath, Folder] = {}
+    for item in items:
+        if item.path == META or item.path.startswith(META + b"/"):
+            continue
+        entry = manifest.entries.get(item.path)
+        if item.mode == MODE_FOLDER:
+            folders[item.path] = Folder(mode_or(entry, 0o777 & ~manifest.umask), False)
+        elif item.mode == MODE_LINK:
+            links[item.path] = Symlink(item.oid, None)
+        else:
+            plain = plain_mode(0o100 if item.mode == MODE_PROGRAM else 0, manifest.umask)
+            changed, link = (entry.changed, entry.link) if entry else (False, None)
+            small[item.path] = SmallFile(item.oid, item.size, mode_or(entry, plain), changed, link)
+    for path, entry in manifest.entries.items():
+        if entry.kind == FOLDER:
+            folders[path] = Folder(mode_or(entry, 0o777 & ~manifest.umask), path not in folders)
+        elif entry.kind == SYMLINK:
+            links[path] = Symlink(None, entry.target)
+        elif entry.digest is not None and entry.size is not None:
+            mode = mode_or(entry, 0o666 & ~manifest.umask)
+            large[path] = LargeFile(
+                entry.digest, entry.size, mode, entry.mtime_ns or 0, entry.changed, entry.link
+            )
+    return Contents(small, large, links, folders)
+
+
+def mode_or(entry: ManifestEntry | None, plain: int) -> int:
+    """The permissions that the manifest states, or the plain ones."""
+    return plain if entry is None or entry.mode is None else entry.mode
+
+
+def overlay(below: Contents, above: Contents, paths: Sequence[RelPath]) -> Contents:
+    """`above` in place of whatever `below` has at and under these paths; link groups stay apart."""
+    shift = max((file.link or 0 for file in below.regular), default=0)
+
+    def outside(path: RelPath) -> bool:
+        return not any(path == top or path.startswith(top + b"/") for top in paths)
+
+    small = {path: file for path, file in below.small.items() if outside(path)}
+    large = {path: file for path, file in below.large.items() if outside(path)}
+    for path, file in above.small.items():
+        small[path] = file if file.link is None else file._replace(link=file.link + shift)
+    for path, big in above.large.items():
+        large[path] = big if big.link is None else big._replace(link=big.link + shift)
+    return Contents(
+        {path: file for path, file in small.items() if path not in above.large},
+        {path: file for path, file in large.items() if path not in above.small},
+        {path: link for path, link in below.links.items() if outside(path)} | dict(above.links),
+        {path: folder for path, folder in below.folders.items() if outside(path)} | dict(above.folders),
+    )
+
+
+def describe_run(run: Run, collected: Mapping[str, object], found: Scan, skipped: Sequence[object]) -> dict[str, object]:
+    """The content of run.json."""
+    facts: dict[str, object] = {"format": 1, "backup": run.number, "time": iso_time(run.time_ns), **collected}
+    facts["parent"] = (
+        None
+        if run.parent is None
+        else {"experiment": run.parent.experiment, "backup": run.parent.number, "commit": run.parent.commit}
+    )
+    if run.added is not None:
+        facts["added"] = [text_of(path) for path in run.added]
+    facts["ignored"] = [{"path": one.path, "rule": one.rule} for one in found.ignored]
+    facts["skipped"] = skipped
+    facts["changed"] = list(run.changed)
+    if found.outside:
+        facts["outside"] = [
+            {
+                "path": text_of(one.path),
+                "target": text_of(one.target),
+                "files": one.files,
+                "bytes": one.bytes,
+                "newest": iso_time(one.newest_ns),
+                "complete": one.complete,
+            }
+            for one in found.outside
+        ]
+    return facts
+
+
+def write_commit(
+    writer: PackWriter,
+    known: set[bytes],
+    contents: Contents,
+    run: Mapping[str, object],
+    facts: BackupFacts,
+    parent: Oid | None,
+) -> Oid:
+    """Write trees, `.tensortime/` and the commit; returns its id."""
+    layout = lay_out(contents)
+    run_json = json.dumps(run, ensure_ascii=True, indent=1, default=str).encode() + b"\n"
+    top = write_tree(writer, known, layout, {**meta_files(layout), b"run.json": run_json})
+    parents = [bytes.fromhex(parent)] if parent else []
+    data = encode_commit(top, parents, facts.time_ns // 1_000_000_000, encode_message(facts))
+    writer.add(pack_object(Kind.COMMIT, data))
+    return Oid(object_id(Kind.COMMIT, data).hex())

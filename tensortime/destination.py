@@ -1,0 +1,93 @@
+"""Where a restore may put files: only where nothing is. What is there already is looked at and named."""
+
+import os
+import stat
+
+from blake3 import blake3
+
+from tensortime import fsops
+from tensortime.errors import TargetExists, message
+from tensortime.formats import text_of
+from tensortime.history import Target, manifest_of, read_meta
+from tensortime.manifest import ManifestEntry
+from tensortime.project import admin_folder, read_parent
+from tensortime.store import OWN_NAMES, Store
+from tensortime.worktrees import is_inside
+
+
+def refuse_taken(store: Store, target: Target, destination: str) -> None:
+    """TargetExists unless the destination is free, or an empty real folder."""
+    refuse_inside_store(store, destination)
+    try:
+        info = os.lstat(destination)
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(info.st_mode) or not stat.S_ISDIR(info.st_mode):
+        what = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "a file"
+        raise TargetExists(
+            "{path} exists and is {what}", path=destination, what=what, hint=message("name another folder")
+        )
+    if not os.listdir(destination):
+        return
+    raise TargetExists(
+        "{path} exists: {state}",
+        path=destination,
+        state=describe_existing(store, target, destination),
+        hint=message("tensortime restore {name} OTHER-FOLDER puts it elsewhere", name=target.experiment.name),
+    )
+
+
+def refuse_inside_store(store: Store, destination: str) -> None:
+    """TargetExists for the store's own folders; directly below the store a destination may lie."""
+    inside = os.path.relpath(destination, store.folder)
+    first = inside.split("/")[0]
+    if is_inside(destination, store.folder) and (inside == "." or first in OWN_NAMES or first.startswith(".")):
+        raise TargetExists(
+            "{path} lies in the store's own folders", path=destination, hint=message("name a folder elsewhere")
+        )
+
+
+def describe_existing(store: Store, target: Target, destination: str) -> str:
+    """In words: whether a folder is the wanted experiment, whole or changed."""
+    admin = admin_folder(destination)
+    if admin is None or os.path.dirname(admin) != os.path.realpath(store.path(".shadow", "worktrees")):
+        return "it is not empty, and no restored experiment"
+    parent = read_parent(admin)
+    if parent is None or parent.commit != target.commit:
+        other = f"{parent.experiment}:{parent.number}" if parent else "another experiment"
+        return f"it is {other}"
+    changed = changes_in(store, target, admin, destination)
+    if not changed:
+        return f"it is {target.experiment.name}, whole and unchanged"
+    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
+    return f"it is {target.experiment.name}, changed since: {', '.join(changed[:3])}{more}"
+
+
+def changes_in(store: Store, target: Target, admin: str, folder: str) -> list[str]:
+    """The paths of a restored worktree that differ from its backup, new ones too."""
+    status = store.shadow.run(
+        "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", git_dir=admin, work_tree=folder
+    )
+    changed = [text_of(row[3:]) for row in status.split(b"\0") if row]
+    manifest = manifest_of(read_meta(store.shadow, store.shadow.tree(target.commit)))
+    top = os.fsencode(folder) + b"/"
+    for entry in manifest.large():
+        if not is_whole(top + entry.path, entry):
+            changed.append(text_of(entry.path))
+    return sorted(changed)
+
+
+def is_whole(path: bytes, entry: ManifestEntry) -> bool:
+    """Whether the large file at `path` (or what a link there leads to) has the entry's bytes."""
+    try:
+        fd = fsops.open_regular(os.path.realpath(path))
+    except OSError:
+        return False
+    try:
+        size = os.fstat(fd).st_size
+        hasher = blake3()
+        return size == entry.size and fsops.hash_file(fd, size, hasher) == size and (
+            "blake3:" + hasher.hexdigest() == entry.digest
+        )
+    finally:
+        os.close(fd)

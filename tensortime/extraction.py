@@ -1,0 +1,204 @@
+"""Single files of a backup: on stdout for `show EXP PATH`, as plain files for `restore EXP --path`."""
+
+import difflib
+import os
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tensortime import fsops
+from tensortime.checkout import Plan, is_meta, make_folder, parent_of, place_large, watch_links
+from tensortime.destination import refuse_inside_store
+from tensortime.errors import Damaged, NoSpace, StoreUnusable, TargetExists, UnknownPath, message
+from tensortime.formats import RelPath, bytes_of, text_of
+from tensortime.history import Target, manifest_of, read_meta
+from tensortime.intake import FULL
+from tensortime.manifest import FILE, FOLDER, SYMLINK, ManifestEntry, plain_mode
+from tensortime.monitor import Monitor
+from tensortime.packs import Kind, object_id
+from tensortime.reports import RestoreReport
+from tensortime.shadow import TreeItem
+from tensortime.sidecar import HARDLINK
+from tensortime.store import Store
+from tensortime.trees import MODE_FOLDER, MODE_LINK, MODE_PROGRAM
+
+READ_AT_ONCE = 64 << 20
+"""Bytes of small files that one git process hands over at a time."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The paths of a backup that somebody asked for."""
+
+    items: Sequence[TreeItem]
+    entries: Sequence[ManifestEntry]
+
+    @property
+    def files(self) -> int:
+        """How many files, links included."""
+        return len(self.items) + sum(1 for entry in self.entries if entry.kind in (FILE, SYMLINK))
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of them."""
+        return sum(item.size for item in self.items) + sum(entry.size or 0 for entry in self.entries)
+
+
+def read_plan(store: Store, target: Target) -> Plan:
+    """A backup's paths, without asking whether all of it can come back."""
+    items = store.shadow.tree(target.commit)
+    return Plan(items, manifest_of(read_meta(store.shadow, items)))
+
+
+def select(plan: Plan, target: Target, paths: Sequence[str]) -> Selection:
+    """The files at and below these paths; UnknownPath names the first that is not there."""
+    wanted = [bytes_of(path.strip("/")) for path in paths]
+    tops = tuple(wanted)
+
+    def asked_for(path: bytes) -> bool:
+        return any(top in (b"", b".") or path == top or path.startswith(top + b"/") for top in tops)
+
+    items = [item for item in plan.items if item.mode != MODE_FOLDER and asked_for(item.path)]
+    items = [item for item in items if not is_meta(item.path) or any(is_meta(top) for top in tops)]
+    entries = [entry for entry in plan.entries if asked_for(entry.path)]
+    known = {item.path for item in plan.items} | set(plan.manifest.entries)
+    for top in wanted:
+        below = top + b"/"
+        if top not in (b"", b".") and top not in known and not any(path.startswith(below) for path in known):
+            raise UnknownPath(
+                "{experiment} holds no {path}",
+                experiment=target.experiment.name,
+                path=text_of(top),
+                hint=near_path(text_of(top), known),
+            )
+    return Selection(items, entries)
+
+
+def near_path(wanted: str, known: set[RelPath]) -> str:
+    """A hint: the path that was probably meant."""
+    name = wanted.rpartition("/")[2]
+    same_name = [text_of(path) for path in known if text_of(path).rpartition("/")[2] == name]
+    near = same_name or difflib.get_close_matches(wanted, map(text_of, known), 1, 0.6)
+    return f"did you mean {min(near, key=len)}?" if near else ""
+
+
+def read_one(store: Store, target: Target, path: str) -> tuple[bytes | None, ManifestEntry | None]:
+    """One file: its bytes where git holds them, else the manifest's entry. UnknownPath for a folder too."""
+    plan = read_plan(store, target)
+    selection = select(plan, target, [path])
+    wanted = bytes_of(path.strip("/"))
+    for entry in selection.entries:
+        if entry.path == wanted and entry.kind == FILE:
+            return None, entry
+        if entry.path == wanted and entry.kind == SYMLINK:
+            return entry.target, None
+    for item in selection.items:
+        if item.path == wanted:
+            return read_blob(store, item), None
+    raise UnknownPath(
+        "{path} is a folder", path=path, hint=f"tensortime restore {target.experiment.name} --path {path}"
+    )
+
+
+def read_blob(store: Store, item: TreeItem) -> bytes:
+    """The bytes of a small file, checked against their id."""
+    for _, data in store.shadow.read_objects([item.oid.hex()], missing_ok=True):
+        if object_id(Kind.BLOB, data) == item.oid:
+            return data
+    raise Damaged("{path} cannot come back: the store holds other bytes", path=text_of(item.path))
+
+
+def restore_paths(
+    store: Store, target: Target, paths: Sequence[str], destination: str, how: str, monitor: Monitor
+) -> RestoreReport:
+    """Put single files below `destination`; TargetExists before anything is written if one is there already."""
+    started = time.monotonic()
+    with store.in_use():
+        plan = read_plan(store, target)
+        selection = select(plan, target, paths)
+        refuse_inside_store(store, destination)
+        top = os.fsencode(destination)
+        for path in (*(item.path for item in selection.items), *(one.path for one in selection.entries)):
+            place = top + b"/" + path
+            if os.path.lexists(place) and (os.path.islink(place) or not os.path.isdir(place)):
+                raise TargetExists(
+                    "{path} exists already", path=os.fsdecode(place), hint=message("name another folder as DEST")
+                )
+        monitor.begin("place", selection.files, selection.size)
+        try:
+            placed = place_selection(store, plan, selection, destination, how, monitor)
+        except OSError as problem:
+            kind = NoSpace if problem.errno in FULL else StoreUnusable
+            raise kind("{path} cannot be made: {problem}", path=destination, problem=str(problem)) from problem
+    return RestoreReport(
+        target.experiment.name,
+        target.commit,
+        destination,
+        selection.files,
+        selection.size,
+        dict(placed),
+        seconds=time.monotonic() - started,
+    )
+
+
+def place_selection(
+    store: Store, plan: Plan, selection: Selection, destination: str, how: str, monitor: Monitor
+) -> Counter[str]:
+    """Write the selected files; counts the methods of the large ones."""
+    umask = plan.manifest.umask
+    os.makedirs(destination, exist_ok=True)
+    root = fsops.open_folder(destination)
+    placed: Counter[str] = Counter()
+    try:
+        for portion in portions(selection.items):
+            blobs = dict(store.shadow.read_objects([item.oid.hex() for item in portion], missing_ok=True))
+            for item in portion:
+                place_small(root, item, blobs.get(item.oid.hex()), plan)
+                monitor.advance(1, item.size)
+        for entry in selection.entries:
+            if entry.kind == FILE:
+                placed[place_large(store.sidecar(), root, entry, umask, how)] += 1
+                monitor.advance(1, entry.size or 0)
+            elif entry.kind in (FOLDER, SYMLINK):
+                with parent_of(root, entry.path, umask) as (folder, name):
+                    if entry.kind == FOLDER:
+                        make_folder(folder, name, umask)
+                    else:
+                        os.symlink(entry.target or b"", name, dir_fd=folder)
+    finally:
+        os.close(root)
+    if how == HARDLINK:
+        watch_links(store, {entry.digest for entry in selection.entries if entry.digest})
+    return placed
+
+
+def portions(items: Sequence[TreeItem]) -> Sequence[list[TreeItem]]:
+    """Items in lists of about READ_AT_ONCE bytes."""
+    parts: list[list[TreeItem]] = [[]]
+    size = 0
+    for item in items:
+        if size > READ_AT_ONCE:
+            parts.append([])
+            size = 0
+        parts[-1].append(item)
+        size += item.size
+    return parts
+
+
+def place_small(root: int, item: TreeItem, data: bytes | None, plan: Plan) -> None:
+    """Write one small file or link, whose bytes are checked against their id."""
+    if data is None or object_id(Kind.BLOB, data) != item.oid:
+        raise Damaged("{path} cannot come back: the store holds other bytes", path=text_of(item.path))
+    entry, umask = plan.manifest.entries.get(item.path), plan.manifest.umask
+    mode = plain_mode(0o100 if item.mode == MODE_PROGRAM else 0, umask)
+    with parent_of(root, item.path, umask) as (folder, name):
+        if item.mode == MODE_LINK:
+            os.symlink(data, name, dir_fd=folder)
+            return
+        fd = fsops.create_file(name, 0o600, dir_fd=folder)
+        try:
+            fsops.write_all(fd, data, 0)
+            os.fchmod(fd, mode if entry is None or entry.mode is None else entry.mode & 0o1777)
+        finally:
+            os.close(fd)

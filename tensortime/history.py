@@ -1,0 +1,243 @@
+"""What a store holds: its experiments, their backups, and what a name means. Reads only."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from tensortime.errors import AmbiguousName, Damaged, UnknownExperiment
+from tensortime.formats import META, Digest, Oid, text_of
+from tensortime.manifest import Manifest, decode_manifest
+from tensortime.names import ExperimentName, problem_of
+from tensortime.reports import DamagedRef, Experiment, HistoryEntry, Lost
+from tensortime.shadow import Ref, Shadow, TreeItem, parse_commit
+from tensortime.trailers import BackupFacts, decode_message
+
+EXPERIMENTS = "refs/experiments/"
+TAGS = "refs/tags/"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """All experiments of a store, newest first, and the refs that name no readable one."""
+
+    experiments: tuple[Experiment, ...]
+    damaged: tuple[DamagedRef, ...]
+
+    def find(self, name: str) -> Experiment | None:
+        """The experiment of exactly this name."""
+        return next((one for one in self.experiments if one.name == name), None)
+
+    def newest_time_ns(self) -> int:
+        """The largest known time; 0 for an empty store."""
+        return max((one.time_ns for one in self.experiments), default=0)
+
+    def taken_names(self) -> set[str]:
+        """All names that are in use, damaged ones too, in lower case: two that differ only in case are twins."""
+        broken = (one.ref.removeprefix(EXPERIMENTS) for one in self.damaged)
+        return {name.lower() for name in (*(one.name for one in self.experiments), *broken)}
+
+
+@dataclass(frozen=True)
+class Target:
+    """One backup of one experiment, as a person named it."""
+
+    experiment: Experiment
+    number: int
+    commit: Oid
+
+
+def experiment_ref(name: ExperimentName) -> str:
+    """The full ref of an experiment."""
+    return EXPERIMENTS + name
+
+
+def read_catalog(shadow: Shadow) -> Catalog:
+    """All experiments, in one git process."""
+    listed = shadow.refs(EXPERIMENTS, TAGS)
+    tags: dict[str, list[str]] = {}
+    for ref in listed.refs:
+        if ref.name.startswith(TAGS):
+            name, _, tag = ref.name.removeprefix(TAGS).rpartition("/")
+            tags.setdefault(name, []).append(tag)
+    found: list[Experiment] = []
+    damaged = [DamagedRef(name, "the ref is empty or broken") for name in listed.broken if EXPERIMENTS in name]
+    for ref in listed.refs:
+        if ref.name.startswith(EXPERIMENTS):
+            read = read_experiment(ref, tags.get(ref.name.removeprefix(EXPERIMENTS), []))
+            (found if isinstance(read, Experiment) else damaged).append(read)  # type: ignore[arg-type]
+    found.sort(key=lambda one: (one.time_ns, one.name), reverse=True)
+    return Catalog(tuple(found), tuple(damaged))
+
+
+def read_experiment(ref: Ref, tags: Sequence[str]) -> Experiment | DamagedRef:
+    """The experiment behind a ref."""
+    name = ref.name.removeprefix(EXPERIMENTS)
+    if problem_of(name):
+        return DamagedRef(ref.name, "not a name that TensorTime gives")
+    if ref.commit is None:
+        return DamagedRef(ref.name, f"its commit {ref.oid[:12]} is missing or damaged")
+    try:
+        facts = decode_message(parse_commit(ref.commit)[1])
+    except ValueError as problem:
+        return DamagedRef(ref.name, f"its commit {ref.oid[:12]} is no backup: {problem}")
+    return described(ExperimentName(name), ref.oid, facts, tuple(sorted(tags)))
+
+
+def described(name: ExperimentName, commit: Oid, facts: BackupFacts, tags: tuple[str, ...]) -> Experiment:
+    """An experiment as the facts of one of its backups tell it."""
+    return Experiment(
+        name=name,
+        commit=commit,
+        note=facts.note,
+        time_ns=facts.time_ns,
+        backups=facts.number,
+        files=facts.files,
+        bytes=facts.size,
+        parent=facts.parent,
+        status=facts.status,
+        project=facts.project,
+        tags=tags,
+        params=facts.params,
+        metrics=facts.metrics,
+    )
+
+
+def read_facts(shadow: Shadow, commit: Oid) -> BackupFacts:
+    """The facts of one backup; Damaged if its commit is no backup."""
+    for _, raw in shadow.read_objects([commit], missing_ok=True):
+        try:
+            return decode_message(parse_commit(raw)[1])
+        except ValueError as problem:
+            raise Damaged("the commit {oid} is no backup: {problem}", oid=commit, problem=str(problem)) from problem
+    raise Damaged("the commit {oid} is missing or damaged", oid=commit)
+
+
+def read_history(shadow: Shadow, tip: Oid) -> tuple[HistoryEntry, ...]:
+    """The backups of an experiment, newest first; edits (same number, later commit) hide what they edit."""
+    oids = [Oid(line) for line in shadow.run("rev-list", "--first-parent", tip).decode().split()]
+    entries: dict[int, HistoryEntry] = {}
+    for oid, raw in shadow.read_objects(oids, missing_ok=True):
+        try:
+            facts = decode_message(parse_commit(raw)[1])
+        except ValueError:
+            continue
+        entry = HistoryEntry(facts.number, Oid(oid), facts.time_ns, facts.files, facts.size)
+        entries.setdefault(facts.number, entry)
+    return tuple(entries[number] for number in sorted(entries, reverse=True))
+
+
+def resolve(shadow: Shadow, catalog: Catalog, text: str) -> Target:
+    """The backup that a person means: `name`, a unique prefix or part of one, `@`, `@~2`, each with `:n`.
+
+    UnknownExperiment, AmbiguousName; Damaged for an experiment whose ref is broken.
+    """
+    name, colon, number = text.rpartition(":")
+    if colon and number.isdecimal() and name:
+        experiment = resolve_experiment(catalog, name)
+        return numbered(shadow, experiment, int(number))
+    experiment = resolve_experiment(catalog, text)
+    return Target(experiment, experiment.backups, experiment.commit)
+
+
+def numbered(shadow: Shadow, experiment: Experiment, number: int) -> Target:
+    """Backup `number` of an experiment."""
+    for entry in read_history(shadow, experiment.commit):
+        if entry.number == number:
+            return Target(experiment, number, entry.commit)
+    raise UnknownExperiment(
+        "{name} has no backup {number}, only 1 to {last}",
+        name=experiment.name,
+        number=number,
+        last=experiment.backups,
+        hint=f"tensortime show {experiment.name} lists them",
+    )
+
+
+def resolve_experiment(catalog: Catalog, text: str) -> Experiment:
+    """The experiment that a person means."""
+    relative = re.fullmatch(r"@(?:~(\d{1,9}))?", text)
+    if relative:
+        return counted_back(catalog, int(relative.group(1) or 0), text)
+    exact = catalog.find(text)
+    if exact is not None:
+        return exact
+    broken = next((one for one in catalog.damaged if one.ref == EXPERIMENTS + text), None)
+    if broken is not None:
+        raise Damaged("the experiment {name} is damaged: {reason}", name=text, reason=broken.reason)
+    for candidates in (
+        [one for one in catalog.experiments if text and one.name.startswith(text)],
+        [one for one in catalog.experiments if text and text in one.name],
+        [one for one in catalog.experiments if text and text.lower() in one.name.lower()],
+    ):
+        if len(candidates) == 1:
+            return candidates[0]
+        if candidates:
+            names = ", ".join(one.name for one in candidates[:5]) + (", …" if len(candidates) > 5 else "")
+            raise AmbiguousName(
+                "{text} could be {count} experiments: {names}",
+                text=text,
+                count=len(candidates),
+                names=names,
+                hint="type more of the name; @ is the newest",
+            )
+    raise UnknownExperiment("no experiment is called {text}", text=text[:80], hint=near_names(catalog, text))
+
+
+def counted_back(catalog: Catalog, steps: int, text: str) -> Experiment:
+    """The newest experiment, or one some steps before it."""
+    if not catalog.experiments:
+        raise UnknownExperiment("there is no experiment yet", hint="tensortime backup makes the first")
+    if steps >= len(catalog.experiments):
+        raise UnknownExperiment(
+            "{text} goes back too far: there are {count} experiments", text=text, count=len(catalog.experiments)
+        )
+    return catalog.experiments[steps]
+
+
+def near_names(catalog: Catalog, text: str) -> str:
+    """A hint with the names nearest to a mistyped one."""
+    near = difflib.get_close_matches(text, [one.name for one in catalog.experiments], 3, 0.5)
+    if not near:
+        # Names begin with a date: what was mistyped is often only the end of one.
+        tails = {one.name.partition("-")[2][-len(text) - 2 :]: one.name for one in catalog.experiments}
+        near = [tails[tail] for tail in difflib.get_close_matches(text, tails, 3, 0.6)]
+    if near:
+        return "did you mean " + " or ".join(near) + "?"
+    return "tensortime log lists all"
+
+
+def read_meta(shadow: Shadow, items: Iterable[TreeItem]) -> dict[bytes, bytes]:
+    """The files below `.tensortime/` of a tree, by their path in it; Damaged if one cannot be read."""
+    prefix = META + b"/"
+    wanted = {
+        item.path.removeprefix(prefix): item.oid.hex()
+        for item in items
+        if item.path.startswith(prefix) and item.mode == 0o100644
+    }
+    contents = dict(shadow.read_objects(sorted(set(wanted.values())), missing_ok=True))
+    for name, oid in wanted.items():
+        if oid not in contents:
+            raise Damaged("{path} is missing or damaged in the store", path=text_of(META + b"/" + name))
+    return {name: contents[oid] for name, oid in wanted.items()}
+
+
+def manifest_of(meta: dict[bytes, bytes]) -> Manifest:
+    """The manifest among the files of `.tensortime/`."""
+    return decode_manifest(
+        {name: data for name, data in meta.items() if name == b"manifest" or name.startswith(b"manifest.d/")}
+    )
+
+
+def losses(shadow: Shadow, catalog: Catalog, digests: Sequence[Digest]) -> tuple[Lost, ...]:
+    """The paths whose bytes were these objects, and the experiments that hold them. Reads every backup."""
+    if not digests:
+        return ()
+    holders: dict[str, dict[str, None]] = {}
+    for experiment in catalog.experiments:
+        for entry in read_history(shadow, experiment.commit):
+            manifest = manifest_of(read_meta(shadow, shadow.tree(entry.commit)))
+            for row in manifest.large():
+                if row.digest in digests:
+                    holders.setdefault(text_of(row.path), {})[experiment.name] = None
+    return tuple(Lost(path, tuple(names)) for path, names in sorted(holders.items()))

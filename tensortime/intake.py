@@ -1,0 +1,329 @@
+"""Reading the project: each file once, small ones into packs, large ones into the sidecar.
+
+What the stat cache knows is not opened. The bytes stored are the bytes hashed; a file that changes while it is
+read is read again, three times at most, and then stored as `changed`.
+"""
+
+import contextlib
+import errno
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
+
+from tensortime import fsops
+from tensortime.errors import NoSpace
+from tensortime.formats import RelPath, text_of
+from tensortime.monitor import Monitor
+from tensortime.packs import Kind, Packed, PackWriter, object_id, pack_object
+from tensortime.reports import Skipped
+from tensortime.scan import FileStat
+from tensortime.sidecar import COPY, HARDLINK, KNOWN, TRIES, NoRoom, Room, Sidecar, Stored, store_file
+from tensortime.statcache import (
+    LARGE_WINDOW_NS,
+    SMALL_WINDOW_NS,
+    Known,
+    StatKey,
+    digest_of,
+    is_settled,
+)
+from tensortime.trees import PERMISSIONS, LargeFile, SmallFile
+
+THREADS = min(8, max(2, os.cpu_count() or 2))
+BATCH_FILES = 128
+BATCH_BYTES = 4 << 20
+"""A batch of small files is read by one thread and held in memory: at most so many files, about so many bytes."""
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass
+class Intake:
+    """What was read, growing while files come in."""
+
+    small: dict[RelPath, SmallFile] = field(default_factory=dict)
+    large: dict[RelPath, LargeFile] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    learned: dict[RelPath, Known] = field(default_factory=dict)
+    """For the stat cache: only what was read from files that have settled."""
+    stored_bytes: int = 0
+    methods: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The project as something to open files in."""
+
+    root: bytes
+    now_ns: int
+    """The file system's clock when the backup began: what is younger than the racy window is not cached."""
+
+    def open(self, file: FileStat) -> int:
+        """Open a scanned file, and no other: not what a link that was put in a folder's place leads to."""
+        fd = fsops.open_regular(self.root + b"/" + file.path)
+        info = os.fstat(fd)
+        if (info.st_ino, info.st_dev) == (file.inode, file.device):
+            return fd
+        os.close(fd)
+        return self.open_stepwise(file.path)
+
+    def open_stepwise(self, path: RelPath) -> int:
+        """Open a file that was replaced since the scan, following no link on the way."""
+        *folders, name = path.split(b"/")
+        folder = fsops.open_folder(self.root)
+        try:
+            for part in folders:
+                below = fsops.open_folder(part, dir_fd=folder)
+                os.close(folder)
+                folder = below
+            return fsops.open_regular(name, dir_fd=folder)
+        finally:
+            os.close(folder)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What reading needs, whatever is read."""
+
+    source: Source
+    large_size: int
+    monitor: Monitor
+    pool: ThreadPoolExecutor
+
+
+class SmallRead(NamedTuple):
+    """One small file as a thread read it."""
+
+    file: FileStat
+    oid: bytes
+    size: int
+    packed: Packed | None
+    """None where the store has these bytes."""
+    info: os.stat_result
+    changed: bool
+    settled: bool
+
+
+class Unread(NamedTuple):
+    """A file that could not be read; `reason` is empty where it simply went away."""
+
+    file: FileStat
+    reason: str
+
+
+class Outgrown(NamedTuple):
+    """A small file that had become large when it was opened."""
+
+    file: FileStat
+
+
+def in_threads(
+    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int
+) -> Iterator[Result]:
+    """Results in order, with at most `ahead` items under way: memory stays bounded."""
+    waiting: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+def batches(files: Iterable[FileStat]) -> Iterator[list[FileStat]]:
+    """Small files in portions for one thread each."""
+    batch: list[FileStat] = []
+    size = 0
+    for file in files:
+        batch.append(file)
+        size += file.size
+        if len(batch) >= BATCH_FILES or size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def read_small(source: Source, file: FileStat, known: set[bytes], limit: int) -> SmallRead | Unread | Outgrown:
+    """Read one small file."""
+    try:
+        for attempt in range(1, TRIES + 1):
+            fd = source.open(file)
+            try:
+                before = os.fstat(fd)
+                if before.st_size >= limit:
+                    return Outgrown(file)
+                data = read_bytes(fd, before.st_size)
+                after = os.fstat(fd)
+                same = same_stat(before, after) and len(data) == before.st_size
+                grown = not same and after.st_size >= len(data) == before.st_size
+                kept = same or (grown and read_bytes(fd, len(data)) == data)
+            finally:
+                os.close(fd)
+            if kept or attempt == TRIES:
+                break
+    except OSError as problem:
+        return Unread(file, reason_of(problem))
+    oid = object_id(Kind.BLOB, data)
+    packed = None if oid in known else pack_object(Kind.BLOB, data, oid)
+    return SmallRead(file, oid, len(data), packed, after, not kept, same)
+
+
+def read_bytes(fd: int, size: int) -> bytes:
+    """Up to `size` bytes from the start of an open file."""
+    data = os.pread(fd, size, 0)
+    while 0 < len(data) < size:
+        more = os.pread(fd, size - len(data), len(data))
+        if not more:
+            break
+        data += more
+    return data
+
+
+def same_stat(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether nobody wrote to the file in between."""
+    return (one.st_size, one.st_mtime_ns, one.st_ctime_ns) == (other.st_size, other.st_mtime_ns, other.st_ctime_ns)
+
+
+def reason_of(problem: OSError) -> str:
+    """Why a file was not read, in a few words; empty where it went away, which is nobody's concern."""
+    if problem.errno == errno.ENOENT:
+        return ""
+    if problem.errno in (errno.ELOOP, errno.EINVAL, errno.ENOTDIR, errno.ENXIO):
+        return "it became something else while it was read"
+    return problem.strerror or str(problem)
+
+
+def key_of(info: os.stat_result) -> StatKey:
+    """The stat cache's key of a file."""
+    return StatKey(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+
+
+def take_small(
+    intake: Intake, reading: Reading, files: Sequence[FileStat], writer: PackWriter, known: set[bytes]
+) -> list[FileStat]:
+    """Read small files into the pack; returns those that had become large."""
+    outgrown: list[FileStat] = []
+
+    def read_batch(batch: list[FileStat]) -> list[SmallRead | Unread | Outgrown]:
+        return [read_small(reading.source, file, known, reading.large_size) for file in batch]
+
+    for results in in_threads(reading.pool, read_batch, batches(files), 2 * THREADS):
+        for result in results:
+            if isinstance(result, SmallRead):
+                keep_small(intake, reading.source, result, writer, known)
+            elif isinstance(result, Outgrown):
+                outgrown.append(result.file)
+            elif result.reason:
+                intake.skipped.append(Skipped(text_of(result.file.path), result.reason))
+        reading.monitor.advance(len(results), sum(result.file.size for result in results))
+    return outgrown
+
+
+def keep_small(intake: Intake, source: Source, read: SmallRead, writer: PackWriter, known: set[bytes]) -> None:
+    """Note a small file, and write its blob unless the store or this pack has it."""
+    if read.packed is not None and read.oid not in known:
+        try:
+            writer.add(read.packed)
+        except OSError as problem:
+            raise no_space(problem) from problem
+        known.add(read.oid)
+    path, key = read.file.path, key_of(read.info)
+    permissions = stat.S_IMODE(read.info.st_mode) & PERMISSIONS
+    intake.small[path] = SmallFile(read.oid, read.size, permissions, read.changed)
+    if read.settled and is_settled(key, source.now_ns, SMALL_WINDOW_NS):
+        intake.learned[path] = Known(key, read.oid)
+
+
+def no_space(problem: OSError) -> NoSpace:
+    """The error for a store that cannot take what must be stored."""
+    return NoSpace(
+        "the store cannot be written: {problem}",
+        problem=problem.strerror or str(problem),
+        hint="make room on the disk of the store, or name another place with TENSORTIME_STORE",
+    )
+
+
+def take_large(
+    intake: Intake,
+    reading: Reading,
+    files: Sequence[FileStat],
+    sidecar: Sidecar,
+    *,
+    room: Room,
+    hash_first: Callable[[FileStat], bool],
+    is_hardlink: Callable[[RelPath], bool],
+) -> None:
+    """Bring large files into the sidecar; one that finds no room is skipped and named."""
+    source = reading.source
+
+    def store(file: FileStat) -> Stored | NoRoom | OSError:
+        try:
+            return store_file(
+                sidecar,
+                lambda: source.open(file),
+                room=room,
+                hash_first=hash_first(file),
+                link_from=source.root + b"/" + file.path if is_hardlink(file.path) else None,
+            )
+        except (NoRoom, OSError) as problem:
+            return problem
+
+    results = in_threads(reading.pool, store, files, THREADS)
+    for file, result in zip(files, results, strict=True):
+        if isinstance(result, Stored):
+            keep_large(intake, source, file, result)
+        else:
+            reason = room_reason(result) if isinstance(result, NoRoom) else reason_of(result)
+            if isinstance(result, OSError) and result.errno in FULL:
+                reason = f"no room: {result.strerror}"
+            if reason:
+                intake.skipped.append(Skipped(text_of(file.path), reason))
+        reading.monitor.advance(1, file.size)
+
+
+def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -> None:
+    """Note a large file that is in the sidecar."""
+    info = stored.info
+    intake.large[file.path] = LargeFile(
+        stored.digest, stored.size, stat.S_IMODE(info.st_mode) & PERMISSIONS, info.st_mtime_ns, stored.changed
+    )
+    intake.methods[stored.method] = intake.methods.get(stored.method, 0) + 1
+    if stored.method == COPY:
+        intake.stored_bytes += min(stored.size, info.st_blocks * 512)
+    # A new hard link changed the file's ctime after `info` was taken.
+    if stored.method == HARDLINK:
+        with contextlib.suppress(OSError):
+            info = os.lstat(source.root + b"/" + file.path)
+    key = key_of(info)
+    if stored.settled and key.size == stored.size and is_settled(key, source.now_ns, LARGE_WINDOW_NS):
+        intake.learned[file.path] = Known(key, bytes.fromhex(stored.digest.removeprefix("blake3:")))
+
+
+def brought_bytes(intake: Intake) -> bool:
+    """Whether any object is new in the sidecar."""
+    return any(method != KNOWN for method in intake.methods)
+
+
+def room_reason(problem: NoRoom) -> str:
+    """Why a large file was not copied, with the numbers."""
+    return f"no room: it needs {problem.size:,} bytes, {problem.free:,} may be used"
+
+
+def take_known(intake: Intake, file: FileStat, known: Known) -> None:
+    """Note a file that has not changed since its bytes were stored."""
+    permissions = stat.S_IMODE(file.mode) & PERMISSIONS
+    if known.large:
+        intake.large[file.path] = LargeFile(digest_of(known.identity), file.size, permissions, file.mtime_ns)
+    else:
+        intake.small[file.path] = SmallFile(known.identity, file.size, permissions)
+    intake.learned[file.path] = known

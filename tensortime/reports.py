@@ -1,0 +1,143 @@
+"""What the verbs return: frozen facts, no words. `render` turns them into text and JSON.
+
+Paths are strings with surrogate escapes for bytes that are not UTF-8; sizes are bytes; times are
+nanoseconds since 1970.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tensortime.formats import Oid
+from tensortime.names import ExperimentName
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A file or folder that a rule left out."""
+
+    path: str
+    rule: str
+    """Which rule, as a person finds it: `.ttignore:3 *.log`, `ignore=['data']`, `built-in: __pycache__`."""
+    folder: bool = False
+    sources: bool = False
+    """Below the top level only: a user's pattern left out a folder that holds source files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file or folder that should be stored and could not be."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A hard-linked object that somebody wrote to: these experiments no longer have this path."""
+
+    path: str
+    experiments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BackupReport:
+    """What one backup did. `experiment` is None where nothing was to be done (another rank, switched off)."""
+
+    experiment: ExperimentName | None
+    commit: Oid | None = None
+    number: int = 0
+    """1 for the first backup of the experiment."""
+    note: str = ""
+    time_ns: int = 0
+    files: int = 0
+    bytes: int = 0
+    stored_bytes: int = 0
+    """New bytes in the store; a reflink or hardlink counts 0."""
+    small: int = 0
+    large: int = 0
+    ignored: tuple[Ignored, ...] = ()
+    skipped: tuple[Skipped, ...] = ()
+    changed: tuple[str, ...] = ()
+    """Files that changed while they were read, three times over."""
+    lost: tuple[Lost, ...] = ()
+    store: str = ""
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 something was skipped or changed, 5 an older experiment lost bytes."""
+        return 5 if self.lost else 3 if self.skipped or self.changed else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """One experiment as `log` knows it: the facts of its newest backup."""
+
+    name: ExperimentName
+    commit: Oid
+    note: str
+    time_ns: int
+    """When it began: the time of its first backup is in the history; this is the newest backup's."""
+    backups: int
+    files: int
+    bytes: int
+    parent: str
+    status: str
+    project: str
+    tags: tuple[str, ...] = ()
+    params: Mapping[str, object] = field(default_factory=dict)
+    metrics: Mapping[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DamagedRef:
+    """A ref that names no readable backup."""
+
+    ref: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogReport:
+    """The experiments, newest first."""
+
+    experiments: tuple[Experiment, ...]
+    damaged: tuple[DamagedRef, ...] = ()
+    elsewhere: int = 0
+    """Experiments of other projects in the same store, not listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One backup of an experiment."""
+
+    number: int
+    commit: Oid
+    time_ns: int
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShowReport:
+    """One experiment with its history, and what it recorded of its run."""
+
+    experiment: Experiment
+    history: tuple[HistoryEntry, ...]
+    run: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreReport:
+    """What one restore made."""
+
+    experiment: ExperimentName
+    commit: Oid
+    path: str
+    files: int
+    bytes: int
+    placed: Mapping[str, int]
+    """How many large files came by reflink, copy, hardlink, symlink."""
+    plain_modes: tuple[str, ...] = ()
+    """Files whose setuid or setgid bit was not given back."""
+    seconds: float = 0.0

@@ -1,0 +1,125 @@
+"""The git worktrees that restore makes: their records in `.shadow/worktrees/`, mending and forgetting them.
+
+A worktree and its record name each other (gitrepository-layout: `gitdir`, `commondir`). A project may be moved or
+copied, a worktree deleted by hand; git's own `worktree prune` would then drop the records of the living ones.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+
+from tensortime import fsops
+from tensortime.errors import TensorTimeError
+from tensortime.formats import Oid, parse_oid
+from tensortime.history import Target
+from tensortime.project import admin_folder, read_parent
+from tensortime.shadow import NO_OID
+from tensortime.store import Store
+
+MARKER = "tensortime"
+"""The file in a worktree's record that says which backup it was restored from."""
+
+
+def records(store: Store) -> Iterator[str]:
+    """The record folders of all worktrees."""
+    top = store.path(".shadow", "worktrees")
+    if os.path.isdir(top) and not os.path.islink(top):
+        yield from (os.path.join(top, name) for name in sorted(os.listdir(top)))
+
+
+def write_marker(admin: str, target: Target) -> None:
+    """Note in a worktree's record where it came from."""
+    fields = {"experiment": target.experiment.name, "number": target.number, "commit": target.commit}
+    fsops.write_atomic(os.path.join(admin, MARKER), json.dumps(fields).encode() + b"\n")
+
+
+def link_worktree(store: Store, admin: str, current: str, final: str, project: str) -> str:
+    """Let a worktree that lies at `current` and its record name each other as they will be at `final`.
+
+    Returns the record's folder, which gets the final folder's name. Inside the project (or store) the worktree
+    names it relatively, so that all can move together.
+    """
+    admin = rename_record(admin, os.path.basename(final))
+    together = is_inside(final, store.folder) or (is_inside(final, project) and is_inside(store.folder, project))
+    named = os.path.relpath(admin, final) if together else admin
+    fsops.write_atomic(os.path.join(current, ".git"), b"gitdir: " + os.fsencode(named) + b"\n", mode=0o644)
+    fsops.write_atomic(os.path.join(admin, "gitdir"), os.fsencode(os.path.join(final, ".git")) + b"\n")
+    return admin
+
+
+def rename_record(admin: str, name: str) -> str:
+    """Give a record the name of its worktree, or with a number behind it."""
+    for number in range(1000):
+        wanted = os.path.join(os.path.dirname(admin), f"{name}{number or ''}")
+        if not os.path.lexists(wanted):
+            os.rename(admin, wanted)
+            return wanted
+    return admin
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or lies below it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def mend_worktrees(store: Store) -> None:
+    """Put right the records of worktrees that moved with their project; forget those whose folder is gone."""
+    inside: dict[str, str] | None = None
+    for admin in list(records(store)):
+        if not os.path.isdir(admin) or os.path.islink(admin):
+            continue
+        common = os.path.join(admin, "commondir")
+        if not same_content(common, b"../..\n"):
+            fsops.write_atomic(common, b"../..\n")
+        gitfile = read_line(os.path.join(admin, "gitdir"))
+        if gitfile and admin_folder(os.path.dirname(gitfile)) == os.path.realpath(admin):
+            continue
+        if inside is None:
+            inside = worktrees_inside(store)
+        moved_to = inside.get(os.path.realpath(admin))
+        if moved_to is not None:
+            fsops.write_atomic(os.path.join(admin, "gitdir"), os.fsencode(os.path.join(moved_to, ".git")) + b"\n")
+        elif not gitfile or os.path.isdir(os.path.dirname(os.path.dirname(gitfile))):
+            # Where even the folder above is gone it may be a disk that is not mounted now.
+            forget(store, admin)
+
+
+def worktrees_inside(store: Store) -> dict[str, str]:
+    """The worktrees in the store's own folder, by their records."""
+    found: dict[str, str] = {}
+    for name in os.listdir(store.folder):
+        admin = None if name.startswith(".") else admin_folder(store.path(name))
+        if admin is not None:
+            found[admin] = store.path(name)
+    return found
+
+
+def forget(store: Store, admin: str) -> None:
+    """Drop a worktree's record; commits that a person made in it get a ref of their own first."""
+    try:
+        head = parse_oid(read_line(os.path.join(admin, "HEAD")))
+    except ValueError:
+        head = None
+    parent = read_parent(admin)
+    if head is not None and (parent is None or parent.commit != head):
+        try:
+            store.shadow.create_ref(f"refs/pins/{os.path.basename(admin)}-{head[:8]}", Oid(head), NO_OID)
+        except TensorTimeError:
+            return
+    fsops.remove_tree(admin)
+
+
+def read_line(path: str) -> str:
+    """The first line of a small file; empty where it cannot be read."""
+    try:
+        return os.fsdecode(fsops.read_file(path, 1 << 16).split(b"\n", 1)[0])
+    except OSError:
+        return ""
+
+
+def same_content(path: str, content: bytes) -> bool:
+    """Whether a small file has this content."""
+    try:
+        return fsops.read_file(path, 1 << 16) == content
+    except OSError:
+        return False
