@@ -1,0 +1,73 @@
+"""Where a file goes and what is left out without being asked: pure decisions on names and sizes.
+
+`builtin_rule` runs for every entry of every backup, so it is made of set and prefix tests alone.
+"""
+
+from enum import Enum
+
+from tensortime.formats import git_refuses
+
+
+class Route(Enum):
+    """Which of the two stores takes a file."""
+
+    SMALL = "small"
+    """Into a pack, as a file of a git tree."""
+    LARGE = "large"
+    """Into the sidecar, named by the manifest."""
+
+
+REPOSITORIES = frozenset({b".git", b".hg", b".svn"})
+"""Folders, or the files that stand for them in submodules and linked worktrees."""
+
+LEFTOVERS = frozenset(
+    {
+        b"__pycache__",
+        b"node_modules",
+        b".ipynb_checkpoints",
+        b".pytest_cache",
+        b".mypy_cache",
+        b".ruff_cache",
+        b".tox",
+        b".nox",
+    }
+)
+"""Folders that tools make again by themselves."""
+
+SECRETS = frozenset({b".env", b".netrc", b"kaggle.json"})
+SECRET_STARTS = (b".env.", b"id_rsa", b"id_ed25519")
+SECRET_END = b".pem"
+NO_SECRET = b".env.example"
+
+VIRTUAL_ENVIRONMENT = "built-in: virtual environment"
+"""A folder that holds one of VIRTUAL_ENVIRONMENT_MARKS."""
+VIRTUAL_ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
+
+OTHER_STORE = "built-in: another TensorTime store"
+REFUSED_MARKS = (b".g", b".G", b"~", b"\xe2\x80", b"\xe2\x81", b"\xef\xbb\xbf")
+"""One of these is in every path that `git_refuses`: `.g`, a short name, or a code point that HFS+ ignores."""
+
+OWN_STORE = "built-in: the store"
+RESERVED = "built-in: reserved"
+
+
+def route(size: int, large_size: int, path: bytes) -> Route:
+    """Where a file of `size` bytes goes; `large_size` (bytes) is the first size that is large.
+
+    A path that git would refuse to check out goes through the manifest whatever its size: one such name
+    in a tree, and git restores nothing of the whole experiment.
+    """
+    if size >= large_size:
+        return Route.LARGE
+    if any(mark in path for mark in REFUSED_MARKS) and any(map(git_refuses, path.split(b"/"))):
+        return Route.LARGE
+    return Route.SMALL
+
+
+def builtin_rule(name: bytes, is_folder: bool) -> str | None:
+    """The built-in rule that leaves out an entry called `name`, as a report shows it, or None."""
+    if name in REPOSITORIES or (is_folder and name in LEFTOVERS):
+        return f"built-in: {name.decode()}"
+    if name in SECRETS or name.endswith(SECRET_END) or (name.startswith(SECRET_STARTS) and name != NO_SECRET):
+        return f"built-in (secret): {name.decode('utf-8', 'surrogateescape')}"
+    return None
