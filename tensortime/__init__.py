@@ -1,0 +1,41 @@
+"""TensorTime: every run of a training script is a place you can go back to.
+
+    from tensortime import TimeMachine
+    tm = TimeMachine()
+    tm.backup()
+
+Importing this loads nothing else: train.py pays for what it uses, when it uses it.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tensortime.api import backup, log, restore, show
+    from tensortime.errors import TensorTimeError
+    from tensortime.time_machine import TimeMachine
+
+__version__ = "0.2.0"
+__all__ = ["TensorTimeError", "TimeMachine", "__version__", "backup", "log", "restore", "show"]
+
+_HOMES = {
+    "TimeMachine": "time_machine",
+    "TensorTimeError": "errors",
+    "backup": "api",
+    "log": "api",
+    "restore": "api",
+    "show": "api",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'tensortime' has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"tensortime.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return sorted(__all__)

@@ -60,7 +60,7 @@ def backup(
     note: str = "",
     ignore: Sequence[PathLike] = (),
     add: Sequence[PathLike] | None = None,
-    joins: bool = False,
+    joins: bool | None = None,
     params: Mapping[str, object] | None = None,
     metrics: Mapping[str, object] | None = None,
     rehash: bool = False,
@@ -68,8 +68,8 @@ def backup(
 ) -> BackupReport:
     """Back up the project, or with `add` put only these paths on top of an experiment's newest backup.
 
-    `joins`: continue the experiment called `name` if there is one, instead of starting `name-2`; `add` without
-    `name` goes to the newest experiment. Raises TensorTimeError; nothing is published then.
+    `joins`: continue the experiment called `name` if there is one, instead of starting `name-2`. Left out, `add`
+    joins, without `name` the newest experiment. Raises TensorTimeError; nothing is published then.
     """
     check_texts(note=note, name=name or "")
     place, config = locate(directory, store)
@@ -81,11 +81,11 @@ def backup(
     try:
         opened = create_store(place.store)
         announce(place, opened, monitor)
-        if only is not None and wanted is None:
+        if only is not None and wanted is None and joins is None:
             wanted = newest_name(opened)
         options = BackupOptions(
             name=wanted,
-            joins=joins or only is not None,
+            joins=only is not None if joins is None else joins,
             note=note,
             ignore=tuple(os.fspath(pattern) for pattern in ignore),
             only=only,

@@ -1,0 +1,133 @@
+"""The command line: typer parses, `commands` does the rest."""
+
+from typing import Annotated, Any
+
+import typer
+
+from tensortime import commands
+from tensortime.commands import Common
+from tensortime.errors import UsageError
+
+EPILOG = """\
+Exit codes: 0 done · 1 failed · 2 usage · 3 done, but something was skipped or changed while it was read ·
+4 no such store or experiment, or ambiguous · 5 damage found · 6 store busy · 130 interrupted.
+EXP is a name, a unique beginning or part of one, @ (the newest) or @~2 (two before it); EXP:1 is its first backup."""
+
+app = typer.Typer(
+    name="tensortime",
+    help="Back up the whole project at every run: code, data, models. Any day later bring a run back, byte for byte.",
+    epilog=EPILOG,
+    rich_markup_mode=None,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Directory = Annotated[
+    str | None, typer.Option("-C", metavar="DIR", help="As if tensortime had been started in DIR.")
+]
+StoreOption = Annotated[str | None, typer.Option("--store", metavar="DIR", help="The store, where it is elsewhere.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+Exp = Annotated[str, typer.Argument(metavar="EXP", help="Name, part of one, @ or @~2; EXP:1 is its first backup.")]
+
+
+@app.command()
+def backup(
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+    note: Annotated[str, typer.Option("--note", "-m", metavar="TEXT", help="What this run is about.")] = "",
+    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Instead of time and note.")] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option("--add", metavar="PATH", help="Only this, on top of the newest experiment (or --name). Repeatable."),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option("--ignore", metavar="PATTERN", help="Leave this out, as in .ttignore. Repeatable.")
+    ] = None,
+    rehash: Annotated[bool, typer.Option("--rehash", help="Read every file again, whatever its times say.")] = False,
+) -> None:
+    """Back up the project as it is now."""
+    common = Common(directory, store, as_json)
+    raise typer.Exit(commands.backup(common, note, name, add or [], ignore or [], rehash))
+
+
+@app.command()
+def log(
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+    limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="At most N experiments.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Also those of other projects in the same store.")] = False,
+) -> None:
+    """List the experiments, newest first."""
+    raise typer.Exit(commands.log(Common(directory, store, as_json), limit, everything))
+
+
+@app.command()
+def show(
+    experiment: Exp,
+    path: Annotated[str | None, typer.Argument(metavar="[PATH]", help="A file of it: its bytes go to stdout.")] = None,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Show one experiment, or one file of it."""
+    raise typer.Exit(commands.show(Common(directory, store, as_json), experiment, path))
+
+
+@app.command()
+def restore(
+    experiment: Exp,
+    destination: Annotated[
+        str | None, typer.Argument(metavar="[DEST]", help="A new folder; default: EXP in the store's folder.")
+    ] = None,
+    path: Annotated[
+        list[str] | None,
+        typer.Option("--path", metavar="PATH", help="Only this file or folder, plain, into EXP.files. Repeatable."),
+    ] = None,
+    link: Annotated[
+        str, typer.Option("--link", metavar="HOW", help="Large files: auto, reflink, copy, hardlink, symlink.")
+    ] = "auto",
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Bring an experiment back, in a new folder, every byte checked."""
+    raise typer.Exit(commands.restore(Common(directory, store, as_json), experiment, destination, path or [], link))
+
+
+def verb_first(arguments: list[str]) -> list[str]:
+    """`-C DIR log` as `log -C DIR`: people who know git type it in front."""
+    moved: list[str] = []
+    rest = list(arguments)
+    while rest and rest[0] in ("-C", "--store", "--json"):
+        count = 1 if rest[0] == "--json" else 2
+        moved, rest = moved + rest[:count], rest[count:]
+    return [*rest[:1], *moved, *rest[1:]]
+
+
+def run(arguments: list[str]) -> int:
+    """Parse and run; returns the exit code. A wrong call is answered like every other error."""
+    command: Any = typer.main.get_command(app)
+    arguments = verb_first(arguments)
+    try:
+        code = command.main(args=arguments, prog_name="tensortime", standalone_mode=False)
+        return int(code or 0)
+    except typer.Exit as done:
+        return int(done.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        return commands.INTERRUPTED
+    except Exception as problem:
+        # typer carries its own copy of click since 0.26: the classes have no public name, the method has.
+        if not hasattr(problem, "format_message"):
+            raise
+        hint = "tensortime --help lists the commands"
+        context = getattr(problem, "ctx", None)
+        if context is not None and context.info_name != "tensortime":
+            hint = f"tensortime {context.info_name} --help shows how it is called"
+        as_json = "--json" in arguments
+        error = UsageError("{problem}", problem=problem.format_message(), hint=hint)
+        commands.report_error(Common(as_json=as_json), error)
+        return error.exit_code

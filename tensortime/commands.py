@@ -1,0 +1,194 @@
+"""What each command does once it is parsed: one call, one rendering, one exit code."""
+
+import contextlib
+import os
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tensortime import api, render
+from tensortime.errors import TensorTimeError
+from tensortime.terminal import TerminalMonitor, bug_report, is_terminal, write_line
+
+INTERRUPTED = 130
+BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Common:
+    """The options that every verb takes."""
+
+    directory: str | None = None
+    store: str | None = None
+    as_json: bool = False
+
+    def resolve(self, path: str) -> str:
+        """A path as typed after `-C`: as if tensortime had been started there."""
+        return os.path.join(self.directory or os.getcwd(), path)
+
+
+def answer(common: Common, work: Callable[[TerminalMonitor], int]) -> int:
+    """Do the work of a verb; every failure becomes its message and exit code."""
+    monitor = TerminalMonitor(sys.stderr)
+    try:
+        try:
+            return work(monitor)
+        finally:
+            monitor.clear()
+    except TensorTimeError as error:
+        report_error(common, error)
+        return error.exit_code
+    except KeyboardInterrupt:
+        write_line(sys.stderr, "tensortime: interrupted, nothing half done is left behind")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): nobody is left to tell.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as problem:
+        if os.environ.get("TENSORTIME_DEBUG"):
+            raise
+        bug = TensorTimeError(
+            "something unexpected went wrong: {problem}",
+            problem=f"{type(problem).__name__}: {problem}",
+            hint=f"please report it with this file: {bug_report(problem)}",
+        )
+        report_error(common, bug)
+        return bug.exit_code
+
+
+def report_error(common: Common, error: TensorTimeError) -> None:
+    """The error on stderr, and as a document on stdout where that was asked for."""
+    for line in render.error_text(error):
+        write_line(sys.stderr, line)
+    if common.as_json:
+        write_line(sys.stdout, render.json_text(render.error_json(error)))
+
+
+def put(lines: Sequence[str]) -> None:
+    """Results go to stdout; a reader that went away ends us quietly."""
+    encoding = sys.stdout.encoding or "utf-8"
+    text = "".join(line + "\n" for line in lines)
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
+    sys.stdout.flush()
+
+
+def put_json(document: Mapping[str, object]) -> None:
+    """The one document of `--json`."""
+    put([render.json_text(document)])
+
+
+def backup(
+    common: Common, note: str, name: str | None, add: Sequence[str], ignore: Sequence[str], rehash: bool
+) -> int:
+    """`tensortime backup`."""
+
+    def work(monitor: TerminalMonitor) -> int:
+        report = api.backup(
+            directory=common.directory,
+            store=common.store,
+            note=note,
+            name=name,
+            ignore=ignore,
+            add=[as_typed(common, path) for path in add] or None,
+            rehash=rehash,
+            monitor=monitor,
+        )
+        monitor.clear()
+        if common.as_json:
+            put_json(render.backup_json(report))
+        else:
+            put(render.backup_text(report))
+        return report.exit_code
+
+    return answer(common, work)
+
+
+def as_typed(common: Common, path: str) -> str:
+    """A path to add: from where the person stands if it is there, else from the project's top."""
+    here = common.resolve(path)
+    return here if os.path.lexists(here) else path
+
+
+def log(common: Common, limit: int | None, everything: bool) -> int:
+    """`tensortime log`."""
+
+    def work(_: TerminalMonitor) -> int:
+        report = api.log(directory=common.directory, store=common.store, everything=everything)
+        if common.as_json:
+            put_json(render.log_json(report, limit))
+        elif is_terminal(sys.stdout):
+            width = shutil.get_terminal_size((80, 24)).columns
+            put(render.log_table(report, render.SHOWN if limit is None else limit, width, datetime.now()))
+        else:
+            put(render.log_lines(report)[:limit])
+        for line in render.damaged_lines(report):
+            write_line(sys.stderr, line)
+        return 5 if report.damaged else 0
+
+    return answer(common, work)
+
+
+def show(common: Common, experiment: str, path: str | None) -> int:
+    """`tensortime show`."""
+
+    def work(_: TerminalMonitor) -> int:
+        if path is not None:
+            data, fd = api.read_file(experiment, path, directory=common.directory, store=common.store)
+            put_bytes(data, fd)
+            return 0
+        report = api.show(experiment, directory=common.directory, store=common.store)
+        if common.as_json:
+            put_json(render.show_json(report))
+        else:
+            put(render.show_text(report))
+        return 0
+
+    return answer(common, work)
+
+
+def put_bytes(data: bytes | None, fd: int | None) -> None:
+    """A file's bytes on stdout, as they are."""
+    out = sys.stdout.buffer
+    if fd is None:
+        out.write(data or b"")
+    else:
+        with os.fdopen(fd, "rb") as file:
+            shutil.copyfileobj(file, out, BLOCK)
+    out.flush()
+
+
+def restore(
+    common: Common, experiment: str, destination: str | None, paths: Sequence[str], link: str
+) -> int:
+    """`tensortime restore`."""
+
+    def work(monitor: TerminalMonitor) -> int:
+        report = api.restore(
+            experiment,
+            None if destination is None else common.resolve(destination),
+            paths=paths,
+            link=link,
+            directory=common.directory,
+            store=common.store,
+            monitor=monitor,
+        )
+        monitor.clear()
+        if common.as_json:
+            put_json(render.restore_json(report))
+        else:
+            put([*render.restore_text(report), f"cd {render.quoted(shortest(report.path))}"])
+        return 0
+
+    return answer(common, work)
+
+
+def shortest(path: str) -> str:
+    """A path from the current folder where that is shorter."""
+    with contextlib.suppress(OSError):
+        relative = os.path.relpath(path)
+        return relative if len(relative) < len(path) else path
+    return path

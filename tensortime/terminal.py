@@ -1,0 +1,122 @@
+"""What both faces share: writing lines that cannot fail, and progress on a terminal."""
+
+import contextlib
+import os
+import tempfile
+import time
+import traceback
+from typing import TextIO
+
+from tensortime import render
+from tensortime.errors import Message
+
+WORDS = {"scan": "looking", "store": "storing", "place": "restoring", "check": "checking"}
+PATIENCE = 1.0
+"""Seconds before a step shows its progress."""
+PAUSE = 0.1
+
+
+def write_line(stream: TextIO | None, text: str) -> None:
+    """Write one line, whatever the stream's encoding; a closed or broken stream is nobody's failure."""
+    if stream is None:
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    safe = text.encode(encoding, "backslashreplace").decode(encoding)
+    with contextlib.suppress(OSError, ValueError):
+        stream.write(safe + "\n")
+        stream.flush()
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person watches this stream."""
+    try:
+        return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
+    except ValueError:
+        return False
+
+
+def message_text(line: Message) -> str:
+    """A message from the library for a person: sizes become readable."""
+    values = {key: render.size_text(value) if key == "size" and isinstance(value, int) else value for key, value in line.values.items()}
+    return render.printable(line.template.format(**values))
+
+
+def bug_report(problem: BaseException) -> str:
+    """Write down an unexpected error; returns where."""
+    lines = traceback.format_exception(problem)
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="tensortime-error-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+        ) as file:
+            file.writelines(lines)
+            return file.name
+    except OSError:
+        return lines[-1].strip()
+
+
+class TerminalMonitor:
+    """Says notices at once, and draws a progress line for steps that take longer than a second."""
+
+    def __init__(self, stream: TextIO | None, prefix: str = "tensortime: ", *, progress: bool = True) -> None:
+        self.stream, self.prefix = stream, prefix
+        self.progress = progress and is_terminal(stream)
+        self.warned = 0
+        self.step, self.files, self.size = "", 0, 0
+        self.done_files, self.done_size = 0, 0
+        self.started = self.drawn = time.monotonic()
+        self.visible = False
+
+    def begin(self, step: str, files: int, size: int) -> None:
+        """A new step."""
+        self.clear()
+        self.step, self.files, self.size = step, files, size
+        self.done_files, self.done_size = 0, 0
+        self.started = self.drawn = time.monotonic()
+
+    def advance(self, files: int, size: int) -> None:
+        """Redraw, not more often than a person can see."""
+        self.done_files += files
+        self.done_size += size
+        now = time.monotonic()
+        if self.progress and now - self.started > PATIENCE and now - self.drawn > PAUSE:
+            self.drawn = now
+            self.draw(now - self.started)
+
+    def draw(self, seconds: float) -> None:
+        """The progress line: a bar where the total is known, rate and remaining time."""
+        rate = self.done_size / seconds
+        word = WORDS.get(self.step, self.step)
+        if self.size:
+            part = min(self.done_size / self.size, 1.0)
+            bar = "#" * int(part * 20)
+            left = render.seconds_text((self.size - self.done_size) / rate) if rate else "?"
+            line = f"{word} [{bar:<20}] {part:4.0%} of {render.size_text(self.size)}, "
+            line += f"{render.size_text(int(rate))}/s, {left} left"
+        else:
+            line = f"{word} {self.done_files:,} files"
+        self.put("\r" + self.prefix + line + "\x1b[K")
+        self.visible = True
+
+    def clear(self) -> None:
+        """Remove the progress line."""
+        if self.visible:
+            self.put("\r\x1b[K")
+            self.visible = False
+
+    def put(self, text: str) -> None:
+        """Write to the terminal without a new line."""
+        if self.stream is not None:
+            with contextlib.suppress(OSError, ValueError):
+                self.stream.write(text)
+                self.stream.flush()
+
+    def say(self, line: Message) -> None:
+        """A notice."""
+        self.clear()
+        write_line(self.stream, self.prefix + message_text(line))
+
+    def warn(self, line: Message) -> None:
+        """A warning."""
+        self.warned += 1
+        self.clear()
+        write_line(self.stream, self.prefix + "warning: " + message_text(line))

@@ -1,0 +1,237 @@
+"""TimeMachine: the face that train.py sees. It never stops a training because a backup failed, unless `strict`.
+
+The parameters of `TimeMachine(backup_dir, exp_dir, exp_suffix)` and `backup(ignore, add)` are those of
+tensortime 0.1.0, by position and by keyword.
+"""
+
+import contextlib
+import os
+import select
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+
+from tensortime import ranks
+from tensortime.errors import TensorTimeError, UsageError, message
+from tensortime.names import ExperimentName, problem_of, suggest_name
+from tensortime.reports import BackupReport
+
+PathLike = str | os.PathLike[str]
+
+PREFIX = ">> tensortime: "
+PROMPT = "note for this experiment (Enter: none) "
+PROMPT_SECONDS = 60.0
+"""Without a key for so long the training goes on without a note."""
+
+NOTHING_DONE = BackupReport(experiment=None)
+
+
+class TimeMachine:
+    """One experiment: its first `backup()` starts it, later ones add to it.
+
+    Args:
+        backup_dir: the store's folder, relative to the project; default `tensortime`.
+        exp_dir: the experiment's name; default: time and note.
+        exp_suffix: the experiment's note. With neither this nor `exp_dir`, a person at the terminal is asked.
+        strict: raise where a backup fails, instead of warning and going on.
+    """
+
+    def __init__(
+        self,
+        backup_dir: PathLike | None = None,
+        exp_dir: str | None = None,
+        exp_suffix: str | None = None,
+        *,
+        strict: bool = False,
+    ) -> None:
+        expect(backup_dir, "backup_dir", (str, os.PathLike), optional=True)
+        expect(exp_dir, "exp_dir", (str,), optional=True)
+        expect(exp_suffix, "exp_suffix", (str,), optional=True)
+        expect(strict, "strict", (bool,))
+        self.backup_dir = None if backup_dir is None else os.fspath(backup_dir)
+        self.strict = strict
+        self.note = exp_suffix or ""
+        self.experiment: ExperimentName | None = None
+        """The experiment's name, once there is a backup."""
+        self._wanted = None if exp_dir is None else name_of(exp_dir)
+        self._lock = threading.Lock()
+        # Asked for here, as in 0.1.0: before the data are loaded, while the person still looks.
+        if exp_dir is None and exp_suffix is None and can_ask():
+            self.note = ask_note()
+
+    def backup(
+        self,
+        ignore: Sequence[PathLike] | None = None,
+        add: Sequence[PathLike] | None = None,
+        *,
+        note: str | None = None,
+        params: Mapping[str, object] | None = None,
+        metrics: Mapping[str, object] | None = None,
+        rehash: bool = False,
+    ) -> BackupReport:
+        """Back up the project; with `add`, put only these files and folders on top of the last backup.
+
+        Args:
+            ignore: patterns of what to leave out, in the syntax of .gitignore.
+            add: paths, relative to the project (or the current folder).
+            note: replaces the experiment's note.
+            params, metrics: shown by `tensortime log`.
+            rehash: read every file, whatever its times say.
+
+        Returns:
+            What was stored. Its `experiment` is None where nothing was: on other ranks, in child processes, with
+            TENSORTIME=off, and after a failure that was only warned about.
+
+        Raises:
+            TypeError, UsageError: a wrong call, always. TensorTimeError: any failure, if `strict`.
+        """
+        ignored, added = paths_of(ignore, "ignore"), None if add is None else paths_of(add, "add")
+        expect(note, "note", (str,), optional=True)
+        expect(params, "params", (Mapping,), optional=True)
+        expect(metrics, "metrics", (Mapping,), optional=True)
+        if ranks.why_not_here(os.environ) is not None:
+            return NOTHING_DONE
+        with self._lock:
+            if note is not None:
+                self.note = note
+            try:
+                return self._back_up(ignored, added, params, metrics, rehash)
+            except UsageError:
+                raise
+            except Exception as problem:
+                if self.strict:
+                    raise
+                warn(problem)
+                return NOTHING_DONE
+
+    def _back_up(
+        self,
+        ignore: Sequence[str],
+        add: Sequence[str] | None,
+        params: Mapping[str, object] | None,
+        metrics: Mapping[str, object] | None,
+        rehash: bool,
+    ) -> BackupReport:
+        """One backup, with what is said about it."""
+        if not (sys.platform.startswith("linux") or sys.platform == "darwin"):
+            raise TensorTimeError("backups work on Linux and macOS only")
+        from tensortime import api, render
+        from tensortime.terminal import TerminalMonitor, write_line
+
+        monitor = TerminalMonitor(sys.stderr, PREFIX)
+        if ignore and add is not None:
+            monitor.warn(message("ignore has no effect together with add"))
+        joined = os.environ.get("TENSORTIME_EXPERIMENT") or None
+        name = self.experiment or (name_of(joined) if joined else self._wanted)
+        joins = self.experiment is not None or joined is not None or (add is not None and name is not None)
+        try:
+            report = api.backup(
+                directory=start_folder(),
+                store=self.backup_dir,
+                name=name,
+                note=self.note,
+                ignore=() if add is not None else ignore,
+                add=add,
+                joins=joins,
+                params=params,
+                metrics=metrics,
+                rehash=rehash,
+                monitor=monitor,
+            )
+        finally:
+            monitor.clear()
+        if self.experiment is None and name is not None and report.experiment != name:
+            monitor.say(message("the name {wanted} is taken: this is {name}", wanted=name, name=report.experiment))
+        self.experiment = report.experiment
+        for line in render.backup_text(report):
+            write_line(sys.stderr, PREFIX + line)
+        return report
+
+
+def expect(value: object, name: str, kinds: tuple[type, ...], *, optional: bool = False) -> None:
+    """TypeError unless `value` is of one of these kinds (or None, if optional)."""
+    if isinstance(value, kinds) or (optional and value is None):
+        return
+    wanted = " or ".join(kind.__name__ for kind in kinds)
+    raise TypeError(f"{name} must be {wanted}, not {type(value).__name__}")
+
+
+def paths_of(values: Sequence[PathLike] | None, name: str) -> list[str]:
+    """A list of patterns or paths; TypeError for a single string, which would be taken apart letter by letter."""
+    if values is None:
+        return []
+    if isinstance(values, str | bytes | os.PathLike) or not hasattr(values, "__iter__"):
+        raise TypeError(f'{name} must be a list, such as ["data"], not {type(values).__name__}')
+    for value in values:
+        expect(value, f"each entry of {name}", (str, os.PathLike))
+    return [os.fspath(value) for value in values]
+
+
+def name_of(text: str) -> ExperimentName:
+    """The experiment name nearest to `text`; BadName if nothing of it can be one. Said where it differs."""
+    if not problem_of(text):
+        return ExperimentName(text)
+    nearest = suggest_name(text)
+    name = ExperimentName(nearest or text)
+    warn_line(f"the name {text!r} is not possible everywhere: {name} is used")
+    return name
+
+
+def start_folder() -> str | None:
+    """Where the project is looked for: the current folder if the script lies in it, else the script's folder.
+
+    Slurm, Hydra and Ray start a script in a folder of their own. None: the current folder.
+    """
+    script = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not isinstance(script, str) or not os.path.exists(script):
+        return None
+    folder = os.path.dirname(os.path.realpath(script))
+    try:
+        here = os.path.realpath(os.getcwd())
+    except OSError:
+        return folder
+    inside = folder == here or folder.startswith(here.rstrip("/") + "/")
+    return here if inside and here != "/" else folder
+
+
+def can_ask() -> bool:
+    """Whether a person can answer: rank 0, main process, no notebook, no CI, in the foreground of a terminal."""
+    if ranks.why_not_here(os.environ) is not None or os.environ.get("CI") or "ipykernel" in sys.modules:
+        return False
+    try:
+        fd = sys.stdin.fileno()
+        # A background job that reads from its terminal is stopped by the kernel: it must not even try.
+        return fd == 0 and os.isatty(fd) and os.isatty(2) and os.tcgetpgrp(fd) == os.getpgrp()
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def ask_note() -> str:
+    """The note that a person types; empty after PROMPT_SECONDS without a line."""
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        sys.stderr.write(PREFIX + PROMPT)
+        sys.stderr.flush()
+        ready, _, _ = select.select([sys.stdin], [], [], PROMPT_SECONDS)
+        if ready:
+            return sys.stdin.readline().strip()
+        sys.stderr.write("\n")
+    return ""
+
+
+def warn(problem: Exception) -> None:
+    """One clear warning about a backup that failed; training goes on."""
+    if isinstance(problem, TensorTimeError):
+        hint = f" ({problem.hint})" if str(problem.hint) else ""
+        warn_line(f"NO BACKUP was made: {problem}{hint}; training goes on")
+        return
+    from tensortime.terminal import bug_report
+
+    warn_line(f"NO BACKUP was made: {type(problem).__name__}: {problem}; details in {bug_report(problem)}; training goes on")
+
+
+def warn_line(text: str) -> None:
+    """A warning on stderr that cannot itself fail."""
+    from tensortime.render import printable
+    from tensortime.terminal import write_line
+
+    write_line(sys.stderr, PREFIX + printable(text))
