@@ -25,6 +25,7 @@ from tensortime.sidecar import COPY, HARDLINK, KNOWN, TRIES, NoRoom, Room, Sidec
 from tensortime.statcache import (
     LARGE_WINDOW_NS,
     SMALL_WINDOW_NS,
+    UNSETTLED,
     Known,
     StatKey,
     digest_of,
@@ -50,7 +51,7 @@ class Intake:
     large: dict[RelPath, LargeFile] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     learned: dict[RelPath, Known] = field(default_factory=dict)
-    """For the stat cache: only what was read from files that have settled."""
+    """For the stat cache: small files that have settled, and all large ones."""
     stored_bytes: int = 0
     methods: dict[str, int] = field(default_factory=dict)
 
@@ -305,8 +306,9 @@ def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -
         with contextlib.suppress(OSError):
             info = os.lstat(source.root + b"/" + file.path)
     key = key_of(info)
-    if stored.settled and key.size == stored.size and is_settled(key, source.now_ns, LARGE_WINDOW_NS):
-        intake.learned[file.path] = Known(key, bytes.fromhex(stored.digest.removeprefix("blake3:")))
+    if not (stored.settled and key.size == stored.size and is_settled(key, source.now_ns, LARGE_WINDOW_NS)):
+        key = key._replace(mtime_ns=UNSETTLED)
+    intake.learned[file.path] = Known(key, bytes.fromhex(stored.digest.removeprefix("blake3:")))
 
 
 def brought_bytes(intake: Intake) -> bool:

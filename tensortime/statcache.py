@@ -29,6 +29,11 @@ LARGE_WINDOW_NS = 60_000_000_000
 """A memory-mapped write can change bytes up to 30 s before it changes any time (dirty_expire, flush interval)."""
 
 
+UNSETTLED = -(1 << 62)
+"""In place of the mtime of a large file that may still change: its entry equals no file, but tells where a look
+at the bytes probably saves a copy."""
+
+
 class StatKey(NamedTuple):
     """What must be equal for a file to count as unchanged."""
 
