@@ -6,10 +6,11 @@ anything, and no symbolic link is followed on the way to a file.
 
 import contextlib
 import os
+import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from blake3 import blake3
@@ -29,7 +30,7 @@ from tensortime.formats import META, Digest, RelPath, text_of
 from tensortime.history import Target, manifest_of, read_meta
 from tensortime.intake import FULL, THREADS, in_threads
 from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, Manifest, ManifestEntry
-from tensortime.monitor import Monitor
+from tensortime.monitor import Meter, Monitor
 from tensortime.packs import Kind, object_id
 from tensortime.project import admin_folder
 from tensortime.reports import RestoreReport
@@ -45,6 +46,7 @@ RESTORED_BITS = 0o1777
 
 PARTIAL = ".partial"
 BATCH = 256
+REDRAW_SECONDS = 0.2
 LINKS = ("auto", "reflink", "copy", "hardlink", "symlink")
 
 
@@ -125,8 +127,6 @@ def restore(
             except BaseException as problem:
                 discard(partial)
                 raise explain(problem, destination) from problem
-            with contextlib.suppress(OSError):
-                os.unlink(claim)
     return replace(report, seconds=time.monotonic() - started)
 
 
@@ -143,9 +143,13 @@ def build(
     """Fill `partial` and rename it."""
     os.makedirs(os.path.dirname(destination), exist_ok=True)
     monitor.begin("place", plan.files(), plan.size())
-    store.shadow.run(
-        "worktree", "add", "--quiet", "--detach", partial, target.commit, umask=plan.manifest.umask
-    )
+    with ThreadPoolExecutor(1, "tensortime") as pool:
+        words = ("worktree", "add", "--quiet", "--detach", partial, target.commit)
+        checkout = pool.submit(store.shadow.run, *words, umask=plan.manifest.umask)
+        # git says nothing meanwhile: let whoever watches see that something happens.
+        while not wait([checkout], timeout=REDRAW_SECONDS).done:
+            monitor.advance(0, 0)
+        checkout.result()
     admin = admin_folder(partial)
     if admin is None:
         raise GitFailed("git made no worktree at {path}", path=partial)
@@ -178,14 +182,16 @@ def place_all(store: Store, root: int, plan: Plan, how: str, monitor: Monitor) -
         elif entry.kind in (FOLDER, SYMLINK):
             place_plain(root, entry, umask)
 
-    def place(entry: ManifestEntry) -> tuple[str, int]:
-        return place_large(sidecar, root, entry, umask, how), entry.size or 0
+    lock, stop = threading.Lock(), threading.Event()
 
-    placed: Counter[str] = Counter()
+    def place(entry: ManifestEntry) -> str:
+        meter = Meter(monitor, entry.size or 0, lock, stop)
+        method = place_large(sidecar, root, entry, umask, how, meter)
+        meter.finish()
+        return method
+
     with ThreadPoolExecutor(THREADS, "tensortime") as pool:
-        for method, size in in_threads(pool, place, large, THREADS):
-            placed[method] += 1
-            monitor.advance(1, size)
+        placed = Counter(in_threads(pool, place, large, THREADS, stop))
     if how == HARDLINK and large:
         watch_links(store, {entry.digest for entry in large if entry.digest})
     return placed
@@ -200,13 +206,15 @@ def place_plain(root: int, entry: ManifestEntry, umask: int) -> None:
             os.symlink(entry.target or b"", name, dir_fd=folder)
 
 
-def place_large(sidecar: Sidecar, root: int, entry: ManifestEntry, umask: int, how: str) -> str:
+def place_large(
+    sidecar: Sidecar, root: int, entry: ManifestEntry, umask: int, how: str, advance: Callable[[int], None]
+) -> str:
     """One large file with its mode and time; returns the method. Damaged names the path."""
     if entry.digest is None or entry.size is None:
         raise Damaged("the manifest is damaged: {path} has no digest", path=text_of(entry.path))
     with parent_of(root, entry.path, umask) as (folder, name):
         try:
-            method = place_object(sidecar, entry.digest, entry.size, folder, name, how)
+            method = place_object(sidecar, entry.digest, entry.size, folder, name, how, advance)
         except Damaged as problem:
             raise Damaged(
                 "{path} cannot come back: {problem}", path=text_of(entry.path), problem=str(problem)

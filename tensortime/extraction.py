@@ -158,8 +158,8 @@ def place_selection(
                 monitor.advance(1, item.size)
         for entry in selection.entries:
             if entry.kind == FILE:
-                placed[place_large(store.sidecar(), root, entry, umask, how)] += 1
-                monitor.advance(1, entry.size or 0)
+                placed[place_large(store.sidecar(), root, entry, umask, how, lambda n: monitor.advance(0, n))] += 1
+                monitor.advance(1, 0)
             elif entry.kind in (FOLDER, SYMLINK):
                 with parent_of(root, entry.path, umask) as (folder, name):
                     if entry.kind == FOLDER:

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import os
 import stat
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from typing import NamedTuple, TypeVar
 from tensortime import fsops
 from tensortime.errors import NoSpace
 from tensortime.formats import RelPath, text_of
-from tensortime.monitor import Monitor
+from tensortime.monitor import Meter, Monitor
 from tensortime.packs import Kind, Packed, PackWriter, object_id, pack_object
 from tensortime.reports import Skipped
 from tensortime.scan import FileStat
@@ -124,9 +125,16 @@ class Outgrown(NamedTuple):
 
 
 def in_threads(
-    pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int
+    pool: ThreadPoolExecutor,
+    work: Callable[[Item], Result],
+    items: Iterable[Item],
+    ahead: int,
+    stop: threading.Event | None = None,
 ) -> Iterator[Result]:
-    """Results in order, with at most `ahead` items under way: memory stays bounded."""
+    """Results in order, with at most `ahead` items under way: memory stays bounded.
+
+    `stop` is set where the results are not wanted to the end (Ctrl-C, an error), so that long work can give up.
+    """
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:
@@ -135,6 +143,10 @@ def in_threads(
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    except BaseException:
+        if stop is not None:
+            stop.set()
+        raise
     finally:
         for future in waiting:
             future.cancel()
@@ -267,7 +279,10 @@ def take_large(
     """Bring large files into the sidecar; one that finds no room is skipped and named."""
     source = reading.source
 
+    lock, stop = threading.Lock(), threading.Event()
+
     def store(file: FileStat) -> Stored | NoRoom | OSError:
+        meter = Meter(reading.monitor, file.size, lock, stop)
         try:
             return store_file(
                 sidecar,
@@ -275,11 +290,14 @@ def take_large(
                 room=room,
                 hash_first=hash_first(file),
                 link_from=source.root + b"/" + file.path if is_hardlink(file.path) else None,
+                advance=meter,
             )
         except (NoRoom, OSError) as problem:
             return problem
+        finally:
+            meter.finish()
 
-    results = in_threads(reading.pool, store, files, THREADS)
+    results = in_threads(reading.pool, store, files, THREADS, stop)
     for file, result in zip(files, results, strict=True):
         if isinstance(result, Stored):
             keep_large(intake, source, file, result)
@@ -289,7 +307,6 @@ def take_large(
                 reason = f"no room: {result.strerror}"
             if reason:
                 intake.skipped.append(Skipped(text_of(file.path), reason))
-        reading.monitor.advance(1, file.size)
 
 
 def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -> None:

@@ -1,5 +1,6 @@
 """How an operation tells what it does: a small protocol that the faces implement."""
 
+import threading
 from typing import Protocol
 
 from tensortime.errors import Message
@@ -19,6 +20,32 @@ class Monitor(Protocol):
 
     def warn(self, line: Message) -> None:
         """Something a person should read, and that may need doing something about."""
+
+
+class Stopped(Exception):
+    """Raised in a thread whose work nobody wants any more."""
+
+
+class Meter:
+    """Reports the bytes of one file from the thread that moves them, and ends that thread when all is to stop."""
+
+    def __init__(self, monitor: Monitor, size: int, lock: threading.Lock, stop: threading.Event) -> None:
+        self.monitor, self.left, self.lock, self.stop = monitor, size, lock, stop
+
+    def __call__(self, count: int) -> None:
+        """So many more bytes; more than the file has (it is read twice) are not counted. Stopped."""
+        if self.stop.is_set():
+            raise Stopped
+        counted = min(count, self.left)
+        self.left -= counted
+        with self.lock:
+            self.monitor.advance(0, counted)
+
+    def finish(self) -> None:
+        """The file is done."""
+        with self.lock:
+            self.monitor.advance(1, self.left)
+        self.left = 0
 
 
 class NullMonitor:

@@ -134,7 +134,7 @@ def backup_text(report: BackupReport) -> list[str]:
         lines.append(
             f"LOST: {printable(one.path)} in {listed(one.experiments)}: its hard-linked file was written to"
         )
-    lines.append(f"restore: tensortime restore {name}" + (f":{report.number}" if report.number > 1 else ""))
+    lines.append(f"restore: tensortime restore {name}")
     return lines
 
 

@@ -188,12 +188,10 @@ def try_once(
     size = before.st_size
     if hash_first:
         hasher = blake3()
-        whole = fsops.hash_file(fd, size, hasher) == size
+        whole = fsops.hash_file(fd, size, hasher, advance) == size
         digest = Digest("blake3:" + hasher.hexdigest())
         method = method_without_copy(sidecar, fd, digest, link_from) if whole else None
         if method is not None:
-            if advance is not None:
-                advance(size)
             stored = judge(fd, before, digest, size, method)
             if method == HARDLINK and not stored.settled:
                 os.unlink(sidecar.path_of(digest))

@@ -146,7 +146,6 @@ def back_up(place: Place, store: Store, options: BackupOptions, collector: Colle
 def find_files(session: Session) -> Scan:
     """Walk the project; says which patterns are broken and which named paths a rule would have left out."""
     options, monitor = session.options, session.monitor
-    monitor.begin("scan", 0, 0)
     inside = os.stat(session.store.folder)
     found = scan(
         os.fsencode(session.place.project),

@@ -159,7 +159,9 @@ def sweep(folder: str) -> None:
                     if got:
                         fsops.remove_tree(path)
             elif entry.name != "fold.lock":
-                os.unlink(path)
+                with fsops.locked(path) as got:
+                    if got:
+                        os.unlink(path)
 
 
 def is_store(folder: str) -> bool:

@@ -14,6 +14,7 @@ params, metrics) is JSON on one line, so that no value can look like another tra
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -74,10 +75,30 @@ def encode_message(facts: BackupFacts) -> bytes:
 
 def one_line(value: object) -> str:
     """JSON on one line; text stays readable, bytes that are not UTF-8 are escaped."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    value = plain(value)
+    text = json.dumps(value, ensure_ascii=False)
     if any("\ud800" <= char <= "\udfff" or char in "\x85\u2028\u2029" for char in text):
-        return json.dumps(value, default=str)
+        return json.dumps(value)
     return text
+
+
+def plain(value: object) -> object:
+    """A value as JSON can hold it: numbers of NumPy and torch as numbers, `nan` and `inf` and the rest as text."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [plain(item) for item in value]
+    number = getattr(value, "item", None)
+    if callable(number):
+        try:
+            return plain(number())
+        except (TypeError, ValueError, RuntimeError):
+            return str(value)
+    return str(value)
 
 
 def decode_message(text: str) -> BackupFacts:
