@@ -276,8 +276,8 @@ def announce(source: Source, sidecar: Sidecar, files: list[FileStat], monitor: M
     heaviest = sorted(sizes, key=lambda folder: sizes[folder], reverse=True)[:3]
     monitor.say(
         message(
-            "copying {size} from {folders} (copy: {system} has no reflink); a line in .ttignore leaves a folder out, "
-            'hardlink = ["{first}/**"] in tensortime.toml stores files that never change without a copy',
+            "copying {size}: {folders} (copy: {system} has no reflink); "
+            '.ttignore leaves a folder out, hardlink = ["{first}/**"] in tensortime.toml avoids the copy',
             size=total,
             folders=", ".join(heaviest),
             system=fsops.file_system_name(sidecar.folder),

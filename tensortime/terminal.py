@@ -1,7 +1,9 @@
 """What both faces share: writing lines that cannot fail, and progress on a terminal."""
 
 import contextlib
+import math
 import os
+import shutil
 import tempfile
 import time
 import traceback
@@ -89,12 +91,13 @@ class TerminalMonitor:
         if self.size:
             part = min(self.done_size / self.size, 1.0)
             bar = "#" * int(part * 20)
-            left = render.seconds_text((self.size - self.done_size) / rate) if rate else "?"
+            left = render.seconds_text(math.ceil((self.size - self.done_size) / rate)) if rate else "?"
             line = f"{word} [{bar:<20}] {part:4.0%} of {render.size_text(self.size)}, "
             line += f"{render.size_text(int(rate))}/s, {left} left"
         else:
             line = f"{word} {self.done_files:,} files"
-        self.put("\r" + self.prefix + line + "\x1b[K")
+        width = shutil.get_terminal_size((80, 24)).columns
+        self.put("\r" + render.fit(self.prefix + line, width - 1) + "\x1b[K")
         self.visible = True
 
     def clear(self) -> None:
