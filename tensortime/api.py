@@ -38,12 +38,16 @@ PathLike = str | os.PathLike[str]
 
 def locate(directory: PathLike | None = None, store: PathLike | None = None) -> tuple[Place, Config]:
     """The project around a folder (default: the current one), its store, and its configuration."""
+    for option, given in (("-C", directory), ("--store", store)):
+        if given is not None and not os.fspath(given):
+            raise UsageError("{option} is empty", option=option, hint="leave it out, or name a folder")
     try:
         start = os.path.realpath(os.fspath(directory) if directory is not None else os.getcwd())
     except FileNotFoundError as problem:
         raise NotAProject("the current folder was deleted", hint="cd into the project, or use -C DIR") from problem
     if not os.path.isdir(start):
-        raise NotAProject("{folder} is not a folder", folder=start)
+        state = "is not a folder" if os.path.lexists(start) else "does not exist"
+        raise NotAProject("{folder} {state}", folder=start, state=state, hint="-C takes the project's folder")
     asked = os.fspath(store) if store is not None else os.environ.get("TENSORTIME_STORE") or None
     place = find_place(start, asked)
     config = load_config(place.project)
@@ -236,6 +240,8 @@ def restore(
     """
     if link not in checkout.LINKS:
         raise UsageError("{link} is no way to place files", link=link, hint="one of " + ", ".join(checkout.LINKS))
+    if destination is not None and not os.fspath(destination):
+        raise UsageError("the destination is empty", hint="leave it out, or name a new folder")
     place, _ = locate(directory, store)
     opened = open_store(place.store)
     target = history.resolve(opened.shadow, history.read_catalog(opened.shadow), experiment)

@@ -102,15 +102,18 @@ def verb_first(arguments: list[str]) -> list[str]:
     """`-C DIR log` as `log -C DIR`: people who know git type it in front."""
     moved: list[str] = []
     rest = list(arguments)
-    while rest and rest[0] in ("-C", "--store", "--json"):
-        count = 1 if rest[0] == "--json" else 2
+    while rest and (rest[0] in ("-C", "--store", "--json") or rest[0].startswith("--store=")):
+        count = 2 if rest[0] in ("-C", "--store") else 1
         moved, rest = moved + rest[:count], rest[count:]
+    if not rest:
+        return []
     return [*rest[:1], *moved, *rest[1:]]
 
 
 def run(arguments: list[str]) -> int:
     """Parse and run; returns the exit code. A wrong call is answered like every other error."""
     command: Any = typer.main.get_command(app)
+    as_json = "--json" in arguments
     arguments = verb_first(arguments)
     try:
         code = command.main(args=arguments, prog_name="tensortime", standalone_mode=False)
@@ -127,7 +130,6 @@ def run(arguments: list[str]) -> int:
         context = getattr(problem, "ctx", None)
         if context is not None and context.info_name != "tensortime":
             hint = f"tensortime {context.info_name} --help shows how it is called"
-        as_json = "--json" in arguments
         error = UsageError("{problem}", problem=problem.format_message(), hint=hint)
         commands.report_error(Common(as_json=as_json), error)
         return error.exit_code

@@ -26,7 +26,7 @@ class Common:
 
     def resolve(self, path: str) -> str:
         """A path as typed after `-C`: as if tensortime had been started there."""
-        return os.path.join(self.directory or os.getcwd(), path)
+        return os.path.join(self.directory, path) if self.directory and path else path
 
 
 def answer(common: Common, work: Callable[[TerminalMonitor], int]) -> int:
@@ -110,7 +110,7 @@ def backup(
 def as_typed(common: Common, path: str) -> str:
     """A path to add: from where the person stands if it is there, else from the project's top."""
     here = common.resolve(path)
-    return here if os.path.lexists(here) else path
+    return os.path.abspath(here) if os.path.lexists(here) else path
 
 
 def log(common: Common, limit: int | None, everything: bool) -> int:

@@ -53,7 +53,7 @@ def read_plan(store: Store, target: Target) -> Plan:
 
 def select(plan: Plan, target: Target, paths: Sequence[str]) -> Selection:
     """The files at and below these paths; UnknownPath names the first that is not there."""
-    wanted = [bytes_of(path.strip("/")) for path in paths]
+    wanted = [typed_path(path) for path in paths]
     tops = tuple(wanted)
 
     def asked_for(path: bytes) -> bool:
@@ -75,6 +75,11 @@ def select(plan: Plan, target: Target, paths: Sequence[str]) -> Selection:
     return Selection(items, entries)
 
 
+def typed_path(path: str) -> bytes:
+    """A path as the store knows it: `./data/` is `data`."""
+    return bytes_of(os.path.normpath(path.strip("/")))
+
+
 def near_path(wanted: str, known: set[RelPath]) -> str:
     """A hint: the path that was probably meant."""
     name = wanted.rpartition("/")[2]
@@ -87,7 +92,7 @@ def read_one(store: Store, target: Target, path: str) -> tuple[bytes | None, Man
     """One file: its bytes where git holds them, else the manifest's entry. UnknownPath for a folder too."""
     plan = read_plan(store, target)
     selection = select(plan, target, [path])
-    wanted = bytes_of(path.strip("/"))
+    wanted = typed_path(path)
     for entry in selection.entries:
         if entry.path == wanted and entry.kind == FILE:
             return None, entry

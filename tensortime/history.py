@@ -146,10 +146,10 @@ def numbered(shadow: Shadow, experiment: Experiment, number: int) -> Target:
         if entry.number == number:
             return Target(experiment, number, entry.commit)
     raise UnknownExperiment(
-        "{name} has no backup {number}, only 1 to {last}",
+        "{name} has no backup {number}, only {known}",
         name=experiment.name,
         number=number,
-        last=experiment.backups,
+        known={1: "1", 2: "1 and 2"}.get(experiment.backups, f"1 to {experiment.backups}"),
         hint=f"tensortime show {experiment.name} lists them",
     )
 

@@ -27,6 +27,8 @@ class ExperimentName(str):
         """Check `text`; BadName says what is wrong with it."""
         problem = problem_of(text)
         if problem:
+            if not text:
+                raise BadName("an experiment's name cannot be empty")
             suggestion = suggest_name(text)
             raise BadName(
                 "not a possible experiment name: {name} ({problem})",
@@ -48,8 +50,9 @@ def problem_of(text: str) -> str:
         return "it is empty"
     bad = next((char for char in text if is_forbidden(char)), None)
     if bad is not None:
-        shown = bad if bad.isprintable() and not bad.isspace() else f"U+{ord(bad):04X}"
-        return f"it holds {shown!r}" if shown != bad else f"it holds {bad}"
+        if bad == " ":
+            return "it holds a space"
+        return f"it holds {bad}" if bad.isprintable() else f"it holds the character U+{ord(bad):04X}"
     if len(text.encode()) > LONGEST_NAME:
         return f"it is longer than {LONGEST_NAME} bytes"
     if text != unicodedata.normalize("NFC", text):

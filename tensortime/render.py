@@ -251,7 +251,8 @@ def show_text(report: ShowReport) -> list[str]:
         times = f"{iso_time(entry.time_ns)}  {count_text(entry.files, 'file')}, {size_text(entry.bytes)}"
         lines.append(f"{'backup':<11} :{entry.number}  {times}")
     lines += problem_lines(run)
-    lines.append(f"{'restore':<11} tensortime restore {printable(one.name)}")
+    older = f":{one.backups}" if one.backups != report.newest else ""
+    lines.append(f"{'restore':<11} tensortime restore {printable(one.name)}{older}")
     return lines
 
 
@@ -374,7 +375,8 @@ def show_json(report: ShowReport) -> dict[str, object]:
         }
         for entry in report.history
     ]
-    return {**experiment_json(report.experiment), "history": history, "run": dict(report.run)}
+    shown = {**experiment_json(report.experiment), "number": report.experiment.backups, "backups": report.newest}
+    return {**shown, "history": history, "run": dict(report.run)}
 
 
 def restore_json(report: RestoreReport) -> dict[str, object]:

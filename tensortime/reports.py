@@ -120,11 +120,17 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class ShowReport:
-    """One experiment with its history, and what it recorded of its run."""
+    """One backup of an experiment with the experiment's history, and what it recorded of its run."""
 
     experiment: Experiment
+    """The facts of the backup that was asked for: its `backups` is that backup's number."""
     history: tuple[HistoryEntry, ...]
     run: Mapping[str, object]
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest backup."""
+        return max((entry.number for entry in self.history), default=self.experiment.backups)
 
 
 @dataclass(frozen=True, slots=True)
