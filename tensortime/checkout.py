@@ -158,9 +158,9 @@ def build(
     try:
         placed = place_all(store, root, plan, how, monitor)
         give_modes(root, plan)
+        check_small(root, plan, monitor)
     finally:
         os.close(root)
-    check_small(partial, plan, monitor)
     store.shadow.run("update-index", "-q", "--refresh", git_dir=admin, work_tree=partial, accept=(0, 1))
     link_worktree(store, admin, partial, destination, project)
     fsops.rename_to_new(partial, destination)
@@ -229,9 +229,9 @@ def place_large(
 def give_time(folder: int, name: bytes, mtime_ns: int | None) -> None:
     """The file's own modification time, as near as the file system can keep it."""
     if mtime_ns is not None:
-        clamped = min(max(mtime_ns, -(1 << 63)), (1 << 63) - 1)
+        # Not bounded by 64 bits of nanoseconds, which end in 2262: the kernel counts seconds.
         with contextlib.suppress(OSError, OverflowError):
-            os.utime(name, ns=(clamped, clamped), dir_fd=folder, follow_symlinks=False)
+            os.utime(name, ns=(mtime_ns, mtime_ns), dir_fd=folder, follow_symlinks=False)
 
 
 @contextlib.contextmanager
@@ -269,14 +269,13 @@ def give_modes(root: int, plan: Plan) -> None:
                     os.close(fd)
 
 
-def check_small(partial: str, plan: Plan, monitor: Monitor) -> None:
+def check_small(root: int, plan: Plan, monitor: Monitor) -> None:
     """Read back what git wrote: git itself does not compare a file with its id at checkout."""
     items = [item for item in plan.items if item.mode != MODE_FOLDER]
-    top = os.fsencode(partial) + b"/"
     batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
 
     def check(batch: list[TreeItem]) -> RelPath | None:
-        return next((item.path for item in batch if not is_right(top, item)), None)
+        return next((item.path for item in batch if not is_right(root, item)), None)
 
     with ThreadPoolExecutor(THREADS, "tensortime") as pool:
         for batch, wrong in zip(batches, in_threads(pool, check, batches, 2 * THREADS), strict=True):
@@ -285,11 +284,12 @@ def check_small(partial: str, plan: Plan, monitor: Monitor) -> None:
             monitor.advance(len(batch), sum(item.size for item in batch))
 
 
-def is_right(top: bytes, item: TreeItem) -> bool:
+def is_right(root: int, item: TreeItem) -> bool:
     """Whether the file on disk has the bytes that its id promises."""
+    # From the open folder: with the folder's own path in front, the longest paths are too long for the kernel.
     if item.mode == MODE_LINK:
-        return object_id(Kind.BLOB, os.readlink(top + item.path)) == item.oid
-    return object_id(Kind.BLOB, fsops.read_file(top + item.path)) == item.oid
+        return object_id(Kind.BLOB, os.readlink(item.path, dir_fd=root)) == item.oid
+    return object_id(Kind.BLOB, fsops.read_file(item.path, dir_fd=root)) == item.oid
 
 
 def remove_stale(store: Store, partial: str) -> None:

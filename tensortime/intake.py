@@ -67,7 +67,13 @@ class Source:
 
     def open(self, file: FileStat) -> int:
         """Open a scanned file, and no other: not what a link that was put in a folder's place leads to."""
-        fd = fsops.open_regular(self.root + b"/" + file.path)
+        try:
+            fd = fsops.open_regular(self.root + b"/" + file.path)
+        except OSError as problem:
+            # Only the path of the project in front makes it too long for the kernel.
+            if problem.errno != errno.ENAMETOOLONG:
+                raise
+            return self.open_stepwise(file.path)
         info = os.fstat(fd)
         if (info.st_ino, info.st_dev) == (file.inode, file.device):
             return fd
