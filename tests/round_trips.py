@@ -1,0 +1,51 @@
+"""A backup and its way back, judged: TREE-EQ for whole projects. What the tests of byte exactness share."""
+
+import json
+import os
+from pathlib import Path
+
+from builders import Entry, Tree, assert_same_tree, snapshot_of
+
+from tensortime import api
+from tensortime.reports import BackupReport
+
+THRESHOLD = 1 << 20
+OWN = (b".git", b"tensortime", b".tensortime")
+
+
+def contents(tree: Tree) -> dict[bytes, Entry]:
+    """What TREE-EQ compares of a project."""
+    return snapshot_of(tree.root, exclude=OWN)
+
+
+def store_whole(tree: Tree) -> BackupReport:
+    """A backup that leaves nothing out and changes nothing."""
+    before = contents(tree)
+    report = api.backup(directory=tree.root, name="exp")
+    assert report.exit_code == 0, (report.skipped, report.changed)
+    assert contents(tree) == before, "a backup has changed the project"
+    return report
+
+
+def round_trip(tree: Tree, destination: str = "restored") -> Path:
+    """Back up and restore beside the project; TREE-EQ, with the mtimes of large files."""
+    report = store_whole(tree)
+    restored = tree.root.parent / destination
+    api.restore(str(report.experiment), restored, directory=tree.root)
+    assert_same_tree(contents(tree), restored)
+    for path, entry in contents(tree).items():
+        source = os.lstat(tree.path(path))
+        if entry.kind == "file" and source.st_size >= THRESHOLD:
+            assert os.lstat(Tree(restored).path(path)).st_mtime_ns == source.st_mtime_ns, path
+    return restored
+
+
+def manifest_of(restored: Path) -> dict[str, dict[str, object]]:
+    """The manifest that a restored worktree carries, by path."""
+    lines = (restored / ".tensortime" / "manifest").read_text().splitlines()
+    return {entry["path"]: entry for entry in map(json.loads, lines[1:]) if "path" in entry}
+
+
+def run_facts(tree: Tree) -> dict[str, object]:
+    """run.json of the newest backup."""
+    return dict(api.show("@", directory=tree.root).run)
