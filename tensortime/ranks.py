@@ -21,6 +21,9 @@ NODE_RANKS = ("NODE_RANK", "GROUP_RANK")
 LATE_RANKS = ("SLURM_PROCID", "TPU_WORKER_ID", "HOROVOD_RANK")
 """After LOCAL_RANK: SLURM_PROCID is 0 in every process that a batch script starts without srun."""
 
+PROCESS_MODULES = ("multiprocessing.process", "multiprocess.process")
+"""The second is the copy that `datasets` of Hugging Face maps with."""
+
 OFF = {"off", "0", "no", "false"}
 
 
@@ -90,18 +93,22 @@ def is_child_process() -> bool:
     `parent_process()` alone does not do: it is None as long as a spawned child runs train.py again. The name of
     the process alone does not either: a program may rename its main process, and would silently get no backup.
     """
-    process: Any = sys.modules.get("multiprocessing.process")
-    if process is None:
-        return False
-    if "--multiprocessing-fork" in sys.orig_argv:
-        return True
-    # In the parent `__mp_main__` is a second name of `__main__`; only in a child a module is called so.
+    # In a parent `__mp_main__` is a second name of `__main__`; only in a child a module is called so.
     if getattr(sys.modules.get("__mp_main__"), "__name__", None) == "__mp_main__":
         return True
-    # Set while a child of the fork server, or that server, loads what it was sent.
-    if getattr(process.current_process(), "_inheriting", False):
-        return True
-    return process.parent_process() is not None
+    return any(is_child_of(sys.modules.get(name)) for name in PROCESS_MODULES)
+
+
+def is_child_of(module: Any) -> bool:
+    """Whether this loaded module, or None, knows a process that started this one."""
+    if module is None:
+        return False
+    try:
+        # `_inheriting`: set while a child, or the server of forkserver, loads what it was sent; the only sign
+        # where the main program is no file that could be run again.
+        return bool(getattr(module.current_process(), "_inheriting", False) or module.parent_process())
+    except AttributeError:
+        return False
 
 
 def why_not_here(environ: Mapping[str, str]) -> str | None:

@@ -697,7 +697,7 @@ def test_a_finished_answer_costs_no_wait(repository: Path) -> None:
     wait_until(lambda: threading.active_count() == 1)
     start = time.perf_counter()
     assert "error" not in collector.finish(1)["git"]
-    assert time.perf_counter() - start < 0.02
+    assert time.perf_counter() - start < 0.2
 
 
 # --- nested repositories

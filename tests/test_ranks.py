@@ -265,6 +265,32 @@ if __name__ == "__main__":
     assert set(answers[2:]) == {"top of train.py: a child process"}
 
 
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_modules_that_a_child_of_no_script_loads_stay_quiet(tmp_path: Path, method: str) -> None:
+    """A program given by `-c` is not run again in its children, and so leaves no trace of itself there."""
+    (tmp_path / "worker.py").write_text(TRAIN.format(package=PACKAGE) + "def work(): pass\n")
+    code = (
+        "import multiprocessing, worker;"
+        f"child = multiprocessing.get_context({method!r}).Process(target=worker.work);"
+        "child.start(); child.join()"
+    )
+    environment = {**os.environ, "NOTES": str(tmp_path / "notes")}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=60)
+    answers = (tmp_path / "notes").read_text().splitlines()
+    assert answers == ["top of train.py: None", "top of train.py: a child process"]
+
+
+def test_children_of_a_copy_of_multiprocessing_stay_quiet(tmp_path: Path) -> None:
+    """`multiprocess` and `billiard` run train.py again in the same way, without multiprocessing being loaded."""
+    body = """
+if __name__ == "__main__":
+    import runpy
+    runpy.run_path(__file__, run_name="__mp_main__")
+    assert "multiprocessing" not in sys.modules
+"""
+    assert train(tmp_path, body) == ["top of train.py: None", "top of train.py: a child process"]
+
+
 def test_a_program_may_rename_its_main_process(tmp_path: Path) -> None:
     """The name of a process is the program's to choose: the main process still backs up."""
     body = """
