@@ -28,8 +28,8 @@ from tensortime.monitor import Monitor, NullMonitor
 from tensortime.names import ExperimentName
 from tensortime.project import Place, find_place, refuse_wide_project
 from tensortime.reports import BackupReport, LogReport, RestoreReport, ShowReport
+from tensortime.session import BackupOptions
 from tensortime.sidecar import rehash_object
-from tensortime.snapshot import BackupOptions
 from tensortime.store import Store, create_store, open_store
 
 SILENT = NullMonitor()
@@ -130,10 +130,14 @@ def environment_failure(store: str, problem: OSError) -> TensorTimeError:
 
 
 def check_texts(**texts: str) -> None:
-    """UsageError for a NUL, which neither git nor a terminal can carry."""
+    """UsageError for what no file name and no commit message can carry."""
     for key, text in texts.items():
         if "\0" in text:
             raise UsageError("the {key} holds a NUL character", key=key)
+        try:
+            bytes_of(text)
+        except UnicodeEncodeError as problem:
+            raise UsageError("the {key} holds half a character: {text}", key=key, text=text[:80]) from problem
 
 
 def inside_project(place: Place, path: PathLike) -> RelPath:

@@ -105,10 +105,15 @@ def read_parent(admin: str) -> Parent | None:
         return None
 
 
+def is_wide(folder: str) -> bool:
+    """Whether a folder is `/`, home, or one that contains home."""
+    home = home_folder()
+    return folder == "/" or home == folder or home.startswith(folder + "/")
+
+
 def refuse_wide_project(project: str) -> None:
     """NotAProject for `/`, home, and any folder that contains home."""
-    home = home_folder()
-    if project == "/" or home == project or home.startswith(project + "/"):
+    if is_wide(project):
         raise NotAProject(
             "{folder} is not a project: it is (or holds) the home folder or the whole disk",
             folder=project,

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from tensortime import ranks
-from tensortime.errors import TensorTimeError, UsageError, message
+from tensortime.errors import BadConfig, ForeignFolder, NotAProject, TensorTimeError, UsageError, message
 from tensortime.names import ExperimentName, problem_of, suggest_name
 from tensortime.reports import BackupReport
 
@@ -96,13 +96,19 @@ class TimeMachine:
                 self.note = note
             try:
                 return self._back_up(ignored, added, params, metrics, rehash)
-            except UsageError:
-                raise
             except Exception as problem:
-                if self.strict:
+                if self.strict or (isinstance(problem, UsageError) and not self._is_surroundings(problem)):
                     raise
                 warn(problem)
                 return NOTHING_DONE
+
+    def _is_surroundings(self, problem: UsageError) -> bool:
+        """Whether the call was right and the folder around it is not.
+
+        Somebody may be editing tensortime.toml while the training runs, or a job may start in the home folder.
+        """
+        found_there = isinstance(problem, ForeignFolder) and self.backup_dir is None
+        return found_there or isinstance(problem, BadConfig | NotAProject)
 
     def _back_up(
         self,
@@ -183,15 +189,31 @@ def start_folder() -> str | None:
     Slurm, Hydra and Ray start a script in a folder of their own. None: the current folder.
     """
     script = getattr(sys.modules.get("__main__"), "__file__", None)
-    if not isinstance(script, str) or not os.path.exists(script):
+    if not isinstance(script, str) or not os.path.exists(script) or is_installed(os.path.realpath(script)):
         return None
     folder = os.path.dirname(os.path.realpath(script))
     try:
         here = os.path.realpath(os.getcwd())
     except OSError:
         return folder
+    from tensortime.project import is_wide
+
     inside = folder == here or folder.startswith(here.rstrip("/") + "/")
-    return here if inside and here != "/" else folder
+    # cron and many a job start in the home folder: the script's own folder says what they are about.
+    return here if inside and not is_wide(here) else folder
+
+
+def is_installed(script: str) -> bool:
+    """Whether a script is Python's or a package's, as with pytest or `python -m cProfile`: no word on the project."""
+    import sysconfig
+
+    places = {os.path.dirname(os.path.realpath(sys.executable)), os.path.dirname(sys.executable)}
+    for scheme in (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")):
+        paths = sysconfig.get_paths(scheme)
+        places |= {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")}
+    around = {os.path.realpath(place) for place in places if place}
+    packages = {"site-packages", "dist-packages"}.intersection(script.split("/"))
+    return bool(packages) or any(script.startswith(place.rstrip("/") + "/") for place in around)
 
 
 def can_ask() -> bool:
