@@ -44,7 +44,9 @@ def locate(directory: PathLike | None = None, store: PathLike | None = None) -> 
     try:
         start = os.path.realpath(os.fspath(directory) if directory is not None else os.getcwd())
     except FileNotFoundError as problem:
-        raise NotAProject("the current folder was deleted", hint="cd into the project, or use -C DIR") from problem
+        raise NotAProject(
+            "the current folder was deleted", hint="cd into the project, or use -C DIR"
+        ) from problem
     if not os.path.isdir(start):
         state = "is not a folder" if os.path.lexists(start) else "does not exist"
         raise NotAProject("{folder} {state}", folder=start, state=state, hint="-C takes the project's folder")
@@ -114,7 +116,9 @@ def announce(place: Place, opened: Store, monitor: Monitor) -> None:
     for notice in opened.notices:
         monitor.say(notice)
     if not os.path.exists(opened.path(".cache")) or not os.listdir(opened.path(".cache")):
-        monitor.say(message("project {project}, store {store}", project=place.project, store=place.shown_store))
+        monitor.say(
+            message("project {project}, store {store}", project=place.project, store=place.shown_store)
+        )
 
 
 def environment_failure(store: str, problem: OSError) -> TensorTimeError:
@@ -167,12 +171,16 @@ def newest_name(opened: Store) -> ExperimentName | None:
     return found[0].name if found else None
 
 
-def log(*, directory: PathLike | None = None, store: PathLike | None = None, everything: bool = False) -> LogReport:
+def log(
+    *, directory: PathLike | None = None, store: PathLike | None = None, everything: bool = False
+) -> LogReport:
     """The experiments of this project, newest first; `everything`: all of the store."""
     place, _ = locate(directory, store)
     opened = open_store(place.store)
     catalog = history.read_catalog(opened.shadow)
-    shown = tuple(one for one in catalog.experiments if everything or is_of_project(one.project, one.parent, place))
+    shown = tuple(
+        one for one in catalog.experiments if everything or is_of_project(one.project, one.parent, place)
+    )
     return LogReport(shown, catalog.damaged, len(catalog.experiments) - len(shown))
 
 
@@ -223,7 +231,9 @@ def checked(opened: Store, entry: ManifestEntry, path: str) -> None:
     """Damaged unless the object holds what its digest says."""
     if entry.digest is not None and not rehash_object(opened.sidecar(), entry.digest):
         raise Damaged(
-            "{path} cannot come back: the object {digest} is missing or damaged", path=path, digest=entry.digest
+            "{path} cannot come back: the object {digest} is missing or damaged",
+            path=path,
+            digest=entry.digest,
         )
 
 
@@ -243,7 +253,9 @@ def restore(
     placed: auto (reflink, else copy), reflink, copy, hardlink or symlink.
     """
     if link not in checkout.LINKS:
-        raise UsageError("{link} is no way to place files", link=link, hint="one of " + ", ".join(checkout.LINKS))
+        raise UsageError(
+            "{link} is no way to place files", link=link, hint="one of " + ", ".join(checkout.LINKS)
+        )
     if destination is not None and not os.fspath(destination):
         raise UsageError("the destination is empty", hint="leave it out, or name a new folder")
     place, _ = locate(directory, store)

@@ -27,9 +27,13 @@ app = typer.Typer(
 Directory = Annotated[
     str | None, typer.Option("-C", metavar="DIR", help="As if tensortime had been started in DIR.")
 ]
-StoreOption = Annotated[str | None, typer.Option("--store", metavar="DIR", help="The store, where it is elsewhere.")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", metavar="DIR", help="The store, where it is elsewhere.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
-Exp = Annotated[str, typer.Argument(metavar="EXP", help="Name, part of one, @ or @~2; EXP:1 is its first backup.")]
+Exp = Annotated[
+    str, typer.Argument(metavar="EXP", help="Name, part of one, @ or @~2; EXP:1 is its first backup.")
+]
 
 
 @app.command()
@@ -38,15 +42,24 @@ def backup(
     store: StoreOption = None,
     as_json: Json = False,
     note: Annotated[str, typer.Option("--note", "-m", metavar="TEXT", help="What this run is about.")] = "",
-    name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Instead of time and note.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help="Instead of time and note.")
+    ] = None,
     add: Annotated[
         list[str] | None,
-        typer.Option("--add", metavar="PATH", help="Only this, on top of the newest experiment (or --name). Repeatable."),
+        typer.Option(
+            "--add",
+            metavar="PATH",
+            help="Only this, on top of the newest experiment (or --name). Repeatable.",
+        ),
     ] = None,
     ignore: Annotated[
-        list[str] | None, typer.Option("--ignore", metavar="PATTERN", help="Leave this out, as in .ttignore. Repeatable.")
+        list[str] | None,
+        typer.Option("--ignore", metavar="PATTERN", help="Leave this out, as in .ttignore. Repeatable."),
     ] = None,
-    rehash: Annotated[bool, typer.Option("--rehash", help="Read every file again, whatever its times say.")] = False,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read every file again, whatever its times say.")
+    ] = False,
 ) -> None:
     """Back up the project as it is now."""
     common = Common(directory, store, as_json)
@@ -58,8 +71,12 @@ def log(
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
-    limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="At most N experiments.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Also those of other projects in the same store.")] = False,
+    limit: Annotated[
+        int | None, typer.Option("-n", metavar="N", min=1, help="At most N experiments.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those of other projects in the same store.")
+    ] = False,
 ) -> None:
     """List the experiments, newest first."""
     raise typer.Exit(commands.log(Common(directory, store, as_json), limit, everything))
@@ -68,7 +85,9 @@ def log(
 @app.command()
 def show(
     experiment: Exp,
-    path: Annotated[str | None, typer.Argument(metavar="[PATH]", help="A file of it: its bytes go to stdout.")] = None,
+    path: Annotated[
+        str | None, typer.Argument(metavar="[PATH]", help="A file of it: its bytes go to stdout.")
+    ] = None,
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
@@ -85,17 +104,22 @@ def restore(
     ] = None,
     path: Annotated[
         list[str] | None,
-        typer.Option("--path", metavar="PATH", help="Only this file or folder, plain, into EXP.files. Repeatable."),
+        typer.Option(
+            "--path", metavar="PATH", help="Only this file or folder, plain, into EXP.files. Repeatable."
+        ),
     ] = None,
     link: Annotated[
-        str, typer.Option("--link", metavar="HOW", help="Large files: auto, reflink, copy, hardlink, symlink.")
+        str,
+        typer.Option("--link", metavar="HOW", help="Large files: auto, reflink, copy, hardlink, symlink."),
     ] = "auto",
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
     """Bring an experiment back, in a new folder, every byte checked."""
-    raise typer.Exit(commands.restore(Common(directory, store, as_json), experiment, destination, path or [], link))
+    raise typer.Exit(
+        commands.restore(Common(directory, store, as_json), experiment, destination, path or [], link)
+    )
 
 
 def verb_first(arguments: list[str]) -> list[str]:

@@ -161,9 +161,7 @@ def put_bytes(data: bytes | None, fd: int | None) -> None:
     out.flush()
 
 
-def restore(
-    common: Common, experiment: str, destination: str | None, paths: Sequence[str], link: str
-) -> int:
+def restore(common: Common, experiment: str, destination: str | None, paths: Sequence[str], link: str) -> int:
     """`tensortime restore`."""
 
     def work(monitor: TerminalMonitor) -> int:

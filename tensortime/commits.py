@@ -1,7 +1,6 @@
 """From what was read to a published commit: contents, run.json, message, ref."""
 
 import json
-import os
 import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -131,7 +130,9 @@ def overlay(below: Contents, above: Contents, paths: Sequence[RelPath]) -> Conte
     )
 
 
-def describe_run(run: Run, collected: Mapping[str, object], found: Scan, skipped: Sequence[object]) -> dict[str, object]:
+def describe_run(
+    run: Run, collected: Mapping[str, object], found: Scan, skipped: Sequence[object]
+) -> dict[str, object]:
     """The content of run.json."""
     facts: dict[str, object] = {"format": 1, "backup": run.number, "time": iso_time(run.time_ns), **collected}
     facts["parent"] = (

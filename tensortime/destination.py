@@ -41,9 +41,13 @@ def refuse_inside_store(store: Store, destination: str) -> None:
     """TargetExists for the store's own folders; directly below the store a destination may lie."""
     inside = os.path.relpath(destination, store.folder)
     first = inside.split("/")[0]
-    if is_inside(destination, store.folder) and (inside == "." or first in OWN_NAMES or first.startswith(".")):
+    if is_inside(destination, store.folder) and (
+        inside == "." or first in OWN_NAMES or first.startswith(".")
+    ):
         raise TargetExists(
-            "{path} lies in the store's own folders", path=destination, hint=message("name a folder elsewhere")
+            "{path} lies in the store's own folders",
+            path=destination,
+            hint=message("name a folder elsewhere"),
         )
 
 
@@ -66,7 +70,13 @@ def describe_existing(store: Store, target: Target, destination: str) -> str:
 def changes_in(store: Store, target: Target, admin: str, folder: str) -> list[str]:
     """The paths of a restored worktree that differ from its backup, new ones too."""
     status = store.shadow.run(
-        "status", "--porcelain", "-z", "--no-renames", "--untracked-files=normal", git_dir=admin, work_tree=folder
+        "status",
+        "--porcelain",
+        "-z",
+        "--no-renames",
+        "--untracked-files=normal",
+        git_dir=admin,
+        work_tree=folder,
     )
     changed = [text_of(row[3:]) for row in status.split(b"\0") if row]
     manifest = manifest_of(read_meta(store.shadow, store.shadow.tree(target.commit)))
@@ -86,8 +96,10 @@ def is_whole(path: bytes, entry: ManifestEntry) -> bool:
     try:
         size = os.fstat(fd).st_size
         hasher = blake3()
-        return size == entry.size and fsops.hash_file(fd, size, hasher) == size and (
-            "blake3:" + hasher.hexdigest() == entry.digest
+        return (
+            size == entry.size
+            and fsops.hash_file(fd, size, hasher) == size
+            and ("blake3:" + hasher.hexdigest() == entry.digest)
         )
     finally:
         os.close(fd)

@@ -128,14 +128,18 @@ def restore_paths(
             place = top + b"/" + path
             if os.path.lexists(place) and (os.path.islink(place) or not os.path.isdir(place)):
                 raise TargetExists(
-                    "{path} exists already", path=os.fsdecode(place), hint=message("name another folder as DEST")
+                    "{path} exists already",
+                    path=os.fsdecode(place),
+                    hint=message("name another folder as DEST"),
                 )
         monitor.begin("place", selection.files, selection.size)
         try:
             placed = place_selection(store, plan, selection, destination, how, monitor)
         except OSError as problem:
             kind = NoSpace if problem.errno in FULL else StoreUnusable
-            raise kind("{path} cannot be made: {problem}", path=destination, problem=str(problem)) from problem
+            raise kind(
+                "{path} cannot be made: {problem}", path=destination, problem=str(problem)
+            ) from problem
     return RestoreReport(
         target.experiment.name,
         target.commit,
@@ -163,7 +167,9 @@ def place_selection(
                 monitor.advance(1, item.size)
         for entry in selection.entries:
             if entry.kind == FILE:
-                placed[place_large(store.sidecar(), root, entry, umask, how, lambda n: monitor.advance(0, n))] += 1
+                placed[
+                    place_large(store.sidecar(), root, entry, umask, how, lambda n: monitor.advance(0, n))
+                ] += 1
                 monitor.advance(1, 0)
             elif entry.kind in (FOLDER, SYMLINK):
                 with parent_of(root, entry.path, umask) as (folder, name):

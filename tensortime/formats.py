@@ -71,7 +71,7 @@ def git_refuses(component: bytes) -> bool:
 
 def git_refuses_link(component: bytes) -> bool:
     """Whether git treats a symbolic link of this name specially (`.gitmodules`, `.gitattributes`, …)."""
-    if not component[:1] in (b".", b"g", b"G", b"\xe2", b"\xef"):
+    if component[:1] not in (b".", b"g", b"G", b"\xe2", b"\xef"):
         return False
     text = HFS_IGNORABLE.sub("", component.decode("utf-8", "surrogateescape")).lower()
     text = text.split(":")[0].rstrip(". ")
@@ -109,6 +109,8 @@ def bytes_of(text: str) -> bytes:
 def iso_time(time_ns: int) -> str:
     """A moment in nanoseconds since 1970 as ISO 8601 in the local zone, to the second."""
     try:
-        return datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).astimezone().isoformat(timespec="seconds")
+        return (
+            datetime.fromtimestamp(time_ns // 1_000_000_000, UTC).astimezone().isoformat(timespec="seconds")
+        )
     except (OverflowError, ValueError, OSError):
         return datetime.fromtimestamp(0, UTC).isoformat(timespec="seconds")

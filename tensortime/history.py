@@ -61,7 +61,9 @@ def read_catalog(shadow: Shadow) -> Catalog:
             name, _, tag = ref.name.removeprefix(TAGS).rpartition("/")
             tags.setdefault(name, []).append(tag)
     found: list[Experiment] = []
-    damaged = [DamagedRef(name, "the ref is empty or broken") for name in listed.broken if EXPERIMENTS in name]
+    damaged = [
+        DamagedRef(name, "the ref is empty or broken") for name in listed.broken if EXPERIMENTS in name
+    ]
     for ref in listed.refs:
         if ref.name.startswith(EXPERIMENTS):
             read = read_experiment(ref, tags.get(ref.name.removeprefix(EXPERIMENTS), []))
@@ -109,7 +111,9 @@ def read_facts(shadow: Shadow, commit: Oid) -> BackupFacts:
         try:
             return decode_message(parse_commit(raw)[1])
         except ValueError as problem:
-            raise Damaged("the commit {oid} is no backup: {problem}", oid=commit, problem=str(problem)) from problem
+            raise Damaged(
+                "the commit {oid} is no backup: {problem}", oid=commit, problem=str(problem)
+            ) from problem
     raise Damaged("the commit {oid} is missing or damaged", oid=commit)
 
 
@@ -190,7 +194,9 @@ def counted_back(catalog: Catalog, steps: int, text: str) -> Experiment:
         raise UnknownExperiment("there is no experiment yet", hint="tensortime backup makes the first")
     if steps >= len(catalog.experiments):
         raise UnknownExperiment(
-            "{text} goes back too far: there are {count} experiments", text=text, count=len(catalog.experiments)
+            "{text} goes back too far: there are {count} experiments",
+            text=text,
+            count=len(catalog.experiments),
         )
     return catalog.experiments[steps]
 

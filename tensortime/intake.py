@@ -172,7 +172,9 @@ def batches(files: Iterable[FileStat]) -> Iterator[list[FileStat]]:
         yield batch
 
 
-def read_small(source: Source, file: FileStat, known: set[bytes], limit: int) -> SmallRead | Unread | Outgrown:
+def read_small(
+    source: Source, file: FileStat, known: set[bytes], limit: int
+) -> SmallRead | Unread | Outgrown:
     """Read one small file."""
     try:
         for attempt in range(1, TRIES + 1):
@@ -210,7 +212,11 @@ def read_bytes(fd: int, size: int) -> bytes:
 
 def same_stat(one: os.stat_result, other: os.stat_result) -> bool:
     """Whether nobody wrote to the file in between."""
-    return (one.st_size, one.st_mtime_ns, one.st_ctime_ns) == (other.st_size, other.st_mtime_ns, other.st_ctime_ns)
+    return (one.st_size, one.st_mtime_ns, one.st_ctime_ns) == (
+        other.st_size,
+        other.st_mtime_ns,
+        other.st_ctime_ns,
+    )
 
 
 def reason_of(problem: OSError) -> str:
@@ -248,7 +254,9 @@ def take_small(
     return outgrown
 
 
-def keep_small(intake: Intake, source: Source, read: SmallRead, writer: PackWriter, known: set[bytes]) -> None:
+def keep_small(
+    intake: Intake, source: Source, read: SmallRead, writer: PackWriter, known: set[bytes]
+) -> None:
     """Note a small file, and write its blob unless the store or this pack has it."""
     if read.packed is not None and read.oid not in known:
         try:

@@ -15,7 +15,9 @@ LONGEST_NOTE_PART = 80
 FORBIDDEN = set('<>:"|?*\\~^[/')
 BAD_ENDINGS = (".lock", ".partial", ".files", ".")
 BAD_STARTS = (".", "-", "@")
-RESERVED = {"readme", "con", "prn", "aux", "nul"} | {f"{port}{n}" for port in ("com", "lpt") for n in range(10)}
+RESERVED = {"readme", "con", "prn", "aux", "nul"} | {
+    f"{port}{n}" for port in ("com", "lpt") for n in range(10)
+}
 
 
 class ExperimentName(str):

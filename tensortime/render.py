@@ -81,11 +81,11 @@ def size_text(size: int) -> str:
     """Bytes for a person: `0 B`, `999 B`, `1.2 MB`; powers of 1000, as disks are sold."""
     if size < 1000:
         return f"{size} B"
-    amount = float(size)
-    for unit in ("kB", "MB", "GB", "TB", "PB"):
+    amount, units = size / 1000, ["kB", "MB", "GB", "TB", "PB"]
+    while amount >= 999.5 and len(units) > 1:
         amount /= 1000
-        if amount < 999.5:
-            break
+        units.pop(0)
+    unit = units[0]
     return f"{amount:.1f} {unit}" if amount < 99.95 else f"{amount:.0f} {unit}"
 
 
@@ -146,7 +146,9 @@ def ignored_text(ignored: Iterable[Ignored]) -> str:
             built_in = one.rule.startswith("built-in:") and one.rule.endswith(one.path)
             rule = "built-in" if built_in else one.rule
             by_rule.setdefault(rule, []).append(one.path + "/" * one.folder)
-    return "; ".join(f"{', '.join(map(printable, paths))} ({printable(rule)})" for rule, paths in by_rule.items())
+    return "; ".join(
+        f"{', '.join(map(printable, paths))} ({printable(rule)})" for rule, paths in by_rule.items()
+    )
 
 
 def skipped_text(skipped: Sequence[Skipped]) -> list[str]:
@@ -173,7 +175,9 @@ def log_table(report: LogReport, limit: int | None, width: int, now: datetime) -
     else:
         lines.append("no experiment yet: tensortime backup makes the first")
     if len(report.experiments) > len(shown):
-        lines.append(f"… and {len(report.experiments) - len(shown)} more: -n {len(report.experiments)} shows all")
+        lines.append(
+            f"… and {len(report.experiments) - len(shown)} more: -n {len(report.experiments)} shows all"
+        )
     if report.elsewhere:
         lines.append(f"{report.elsewhere} of other projects in this store: --all shows them")
     return lines
@@ -244,7 +248,11 @@ def show_text(report: ShowReport) -> list[str]:
         ("parent", one.parent),
         ("tags", ", ".join(one.tags)),
         *run_rows(run),
-        *((key, json.dumps(value)) for key, value in (("params", dict(one.params)), ("metrics", dict(one.metrics))) if value),
+        *(
+            (key, json.dumps(value))
+            for key, value in (("params", dict(one.params)), ("metrics", dict(one.metrics)))
+            if value
+        ),
     ]
     lines = [f"{key:<11} {printable(value)}" for key, value in rows if value]
     for entry in report.history:
@@ -375,7 +383,11 @@ def show_json(report: ShowReport) -> dict[str, object]:
         }
         for entry in report.history
     ]
-    shown = {**experiment_json(report.experiment), "number": report.experiment.backups, "backups": report.newest}
+    shown = {
+        **experiment_json(report.experiment),
+        "number": report.experiment.backups,
+        "backups": report.newest,
+    }
     return {**shown, "history": history, "run": dict(report.run)}
 
 

@@ -105,7 +105,9 @@ def clean_environment() -> dict[str, str]:
 
 def check_version() -> None:
     """NoGit if this git is too old."""
-    answer = subprocess.run([git_program(), "version"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    answer = subprocess.run(
+        [git_program(), "version"], stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
     words = answer.stdout.decode("ascii", "replace").split()
     version = words[2] if len(words) > 2 else "unknown"
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
@@ -228,7 +230,10 @@ class Shadow:
         if not wanted:
             return
         done = self.answer(
-            "cat-file", "--batch", stdin=b"".join(os.fsencode(name) + b"\n" for name in wanted), accept=(0, 128)
+            "cat-file",
+            "--batch",
+            stdin=b"".join(os.fsencode(name) + b"\n" for name in wanted),
+            accept=(0, 128),
         )
         data, start = done.stdout, 0
         for name in wanted:
@@ -256,7 +261,12 @@ class Shadow:
                 head, _, path = line.partition(b"\t")
                 mode, _, oid, size = head.split()
                 items.append(
-                    TreeItem(int(mode, 8), bytes.fromhex(oid.decode()), 0 if size == b"-" else int(size), checked(path))
+                    TreeItem(
+                        int(mode, 8),
+                        bytes.fromhex(oid.decode()),
+                        0 if size == b"-" else int(size),
+                        checked(path),
+                    )
                 )
         return items
 
@@ -272,7 +282,10 @@ class Shadow:
 
     def ref(self, name: str) -> Oid | None:
         """What a ref points at."""
-        with contextlib.suppress(OSError, ValueError), open(os.path.join(self.git_dir, name), encoding="ascii") as file:
+        with (
+            contextlib.suppress(OSError, ValueError),
+            open(os.path.join(self.git_dir, name), encoding="ascii") as file,
+        ):
             return parse_oid(file.read().strip())
         line = self.run("rev-parse", "--verify", "--quiet", name, accept=(0, 1)).decode().strip()
         return parse_oid(line) if line else None

@@ -117,7 +117,6 @@ class Sidecar:
         os.rename(staged, target)
         return True
 
-
     def sync(self, digests: Iterable[Digest]) -> None:
         """Make the names of these objects survive a power loss."""
         folders = {os.path.dirname(self.path_of(digest)) for digest in digests}
@@ -273,7 +272,13 @@ def link_in(sidecar: Sidecar, source: bytes, before: os.stat_result, digest: Dig
 
 
 def place_object(
-    sidecar: Sidecar, digest: Digest, size: int, folder_fd: int, name: bytes, how: str, advance: Advance | None = None
+    sidecar: Sidecar,
+    digest: Digest,
+    size: int,
+    folder_fd: int,
+    name: bytes,
+    how: str,
+    advance: Advance | None = None,
 ) -> str:
     """Put an object at `name` in an open folder, where nothing may be yet; returns the method.
 
@@ -300,7 +305,9 @@ def place_object(
     return method
 
 
-def point_at_object(sidecar: Sidecar, digest: Digest, size: int, folder_fd: int, name: bytes, how: str) -> str:
+def point_at_object(
+    sidecar: Sidecar, digest: Digest, size: int, folder_fd: int, name: bytes, how: str
+) -> str:
     """A hard or symbolic link to the object, whose bytes are checked first."""
     source = sidecar.open_object(digest, size)
     try:
@@ -350,5 +357,3 @@ def rehash_object(sidecar: Sidecar, digest: Digest) -> bool:
     finally:
         os.close(fd)
     return "blake3:" + hasher.hexdigest() == digest
-
-

@@ -9,32 +9,28 @@ expected old commit). Until the ref moves nothing has happened: a crash leaves o
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Protocol
+from dataclasses import replace
 
 from tensortime import fsops, hardlinks, history, intake
-from tensortime.commits import Run, describe_run, gather, overlay, read_contents, write_commit
-from tensortime.environment import host_id, nested_heads
-from tensortime.errors import GitFailed, NoSpace, StoreBusy, message
-from tensortime.formats import Digest, Oid, RelPath, text_of
+from tensortime.commits import gather
+from tensortime.errors import NoSpace, message
+from tensortime.folding import fold_when_due, pack_sizes
+from tensortime.formats import Digest, text_of
 from tensortime.ignoring import Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
-from tensortime.names import LONGEST_NAME, ExperimentName, cut, default_name
 from tensortime.packs import PackIndex, PackWriter
 from tensortime.policy import Route, route
 from tensortime.project import Place
+from tensortime.publication import publish
 from tensortime.reports import BackupReport, Lost
 from tensortime.scan import FileStat, Scan, scan
-from tensortime.shadow import NO_OID
+from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone
 from tensortime.statcache import StatCache, StatKey, cache_name, load_cache, save_cache, still_there
 from tensortime.store import Store
-from tensortime.trailers import BackupFacts
-from tensortime.trees import Contents
 
 ANNOUNCED_BYTES = 1_000_000_000
 """A copy of more than this is announced, with what would avoid it."""
@@ -46,82 +42,13 @@ KEPT_FREE_PART = 0.03
 CODE_BYTES = 256 << 20
 """So many bytes of small files may use even the space that is kept free: code is what a run cannot do without."""
 
-MOST_PACKS = 50
-LARGEST_FOLDED = 256 << 20
-"""Bytes. `repack --geometric` counts objects, not bytes: a pack past this gets a `.keep` and is left alone."""
-
 FORGOTTEN_OBJECTS = 10_000
 """The stat cache forgets ids of former states once so many more than needed are there."""
 
-ENVIRONMENT_SECONDS = 0.03
-"""How long a backup waits, once the files are in, for what run.json records."""
 
-ATTEMPTS = 5
-
-
-class Collector(Protocol):
-    """Finds out what run.json records, while the files are read."""
-
-    def finish(self, timeout: float) -> dict[str, object]:
-        """What is known by now."""
-
-
-@dataclass(frozen=True)
-class BackupOptions:
-    """What a backup should do."""
-
-    name: ExperimentName | None = None
-    """None: made of the time and the note."""
-    joins: bool = False
-    """Add a backup to the experiment of this name if there is one, instead of starting `name-2`."""
-    note: str = ""
-    ignore: tuple[str, ...] = ()
-    only: tuple[RelPath, ...] | None = None
-    """Put only these paths on top of the experiment's newest backup."""
-    params: Mapping[str, object] = field(default_factory=dict)
-    metrics: Mapping[str, object] = field(default_factory=dict)
-    rehash: bool = False
-    """Read every file, whatever the stat cache says."""
-    large_size: int = 1 << 20
-    follow: tuple[str, ...] = ()
-    ignored_by_config: tuple[str, ...] = ()
-    is_hardlink: Callable[[RelPath], bool] = lambda _: False
-    max_store: int | None = None
-
-
-@dataclass(frozen=True)
-class Begun:
-    """Which experiment a backup goes into, as the store was when it began."""
-
-    name: ExperimentName
-    parent: Oid | None
-    """The commit that the experiment's ref must still name."""
-    number: int
-    note: str
-    time_ns: int
-
-
-@dataclass(frozen=True)
-class Session:
-    """What all steps of one backup share."""
-
-    place: Place
-    store: Store
-    options: BackupOptions
-    staging: str
-    monitor: Monitor
-
-    @property
-    def sidecar(self) -> Sidecar:
-        """The store's objects, staged in our own folder."""
-        return self.store.sidecar(self.staging)
-
-    def writer(self) -> PackWriter:
-        """A writer of new packs."""
-        return PackWriter(self.store.path(".shadow", "objects", "pack"), self.staging, fsync=fsops.sync_file)
-
-
-def back_up(place: Place, store: Store, options: BackupOptions, collector: Collector, monitor: Monitor) -> BackupReport:
+def back_up(
+    place: Place, store: Store, options: BackupOptions, collector: Collector, monitor: Monitor
+) -> BackupReport:
     """Make one backup. NoSpace, StoreBusy, StoreUnusable, GitFailed, OSError; nothing is published then."""
     started = time.monotonic()
     with store.in_use(), store.staging() as staging:
@@ -188,18 +115,6 @@ def usable_cache(store: Store, place: Place) -> StatCache:
         kept = (oid for name in present for oid in PackIndex(os.path.join(folder, name + ".idx")))
         return still_there(cache, kept)
     return cache
-
-
-def pack_sizes(store: Store) -> dict[str, int]:
-    """The store's packs (names without ending) that have an idx, and their sizes."""
-    folder = store.path(".shadow", "objects", "pack")
-    sizes: dict[str, int] = {}
-    names = set(os.listdir(folder))
-    for name in names:
-        stem, ending = os.path.splitext(name)
-        if ending == ".pack" and stem + ".idx" in names:
-            sizes[stem] = os.lstat(os.path.join(folder, name)).st_size
-    return sizes
 
 
 def take_in(session: Session, source: Source, found: Scan, cache: StatCache, writer: PackWriter) -> Intake:
@@ -284,148 +199,6 @@ def announce(source: Source, sidecar: Sidecar, files: list[FileStat], monitor: M
             first=heaviest[0],
         )
     )
-
-
-def begin(session: Session, catalog: history.Catalog) -> Begun:
-    """Choose the experiment: the one to join, else a new name that is free."""
-    options = session.options
-    now = time.time_ns()
-    time_ns = max(now, catalog.newest_time_ns() + 1)
-    wanted = options.name or default_name(datetime.fromtimestamp(now / 1e9), options.note)
-    existing = catalog.find(wanted) if options.joins else None
-    if existing is not None:
-        return Begun(existing.name, existing.commit, existing.backups + 1, options.note or existing.note, time_ns)
-    taken = catalog.taken_names() | {name.lower() for name in os.listdir(session.store.folder)}
-    return Begun(free_name(wanted, taken), None, 1, options.note, time_ns)
-
-
-def free_name(wanted: ExperimentName, taken: set[str]) -> ExperimentName:
-    """`wanted`, or the first of `wanted-2`, `wanted-3`, … that nobody has."""
-    name, number = wanted, 1
-    while name.lower() in taken:
-        number += 1
-        ending = f"-{number}"
-        name = ExperimentName(cut(wanted, LONGEST_NAME - len(ending)) + ending)
-    return name
-
-
-def publish(
-    session: Session,
-    catalog: history.Catalog,
-    writer: PackWriter,
-    cache: StatCache,
-    fresh: Contents,
-    found: Scan,
-    taken: Intake,
-    collector: Collector,
-) -> BackupReport:
-    """Write the commit and move the ref. If another backup took the name or moved the ref meanwhile: once more."""
-    store, options = session.store, session.options
-    facts = collector.finish(ENVIRONMENT_SECONDS)
-    if found.nested:
-        top = os.fsencode(session.place.project) + b"/"
-        facts["nested"] = nested_heads((top + path, path) for path in found.nested)
-    session.sidecar.sync({file.digest for file in taken.large.values()} if intake.brought_bytes(taken) else ())
-    for _ in range(ATTEMPTS):
-        begun = begin(session, catalog)
-        contents = fresh
-        if options.only is not None and begun.parent is not None:
-            contents = overlay(read_contents(store.shadow, begun.parent), fresh, options.only)
-        commit = commit_contents(session, writer, cache, contents, begun, facts, found, taken)
-        try:
-            writer.finish()
-        except OSError as problem:
-            raise intake.no_space(problem) from problem
-        if store.shadow.create_ref(history.experiment_ref(begun.name), commit, begun.parent or NO_OID):
-            sync_refs(store)
-            return report_of(session, begun, commit, contents, found, taken, writer.bytes)
-        catalog, writer = history.read_catalog(store.shadow), session.writer()
-    raise StoreBusy("other backups of {name} keep coming in between", name=begun.name, hint="try again")
-
-
-def commit_contents(
-    session: Session,
-    writer: PackWriter,
-    cache: StatCache,
-    contents: Contents,
-    begun: Begun,
-    collected: Mapping[str, object],
-    found: Scan,
-    taken: Intake,
-) -> Oid:
-    """Write the commit of these contents."""
-    options, parent = session.options, session.place.parent
-    run = Run(begun.number, begun.time_ns, parent, options.only, changed_paths(taken))
-    skipped = [{"path": one.path, "reason": one.reason} for one in taken.skipped]
-    command = collected.get("command")
-    facts = BackupFacts(
-        note=begun.note,
-        number=begun.number,
-        time_ns=begun.time_ns,
-        host_id=host_id(),
-        project=text_of(os.fsencode(session.place.project)),
-        status="incomplete" if taken.skipped else "done",
-        files=contents.files,
-        size=contents.size,
-        parent=f"{parent.experiment}:{parent.number}" if parent else "",
-        command=tuple(str(word) for word in command) if isinstance(command, list) else (),
-        params=options.params,
-        metrics=options.metrics,
-    )
-    described = describe_run(run, collected, found, skipped)
-    return write_commit(writer, cache.objects, contents, described, facts, begun.parent)
-
-
-def changed_paths(taken: Intake) -> tuple[str, ...]:
-    """The files that changed under every try to read them."""
-    small = [path for path, file in taken.small.items() if file.changed]
-    return tuple(text_of(path) for path in sorted(small + [path for path, file in taken.large.items() if file.changed]))
-
-
-def report_of(
-    session: Session, begun: Begun, commit: Oid, contents: Contents, found: Scan, taken: Intake, packed: int
-) -> BackupReport:
-    """What the caller gets to know."""
-    return BackupReport(
-        experiment=begun.name,
-        commit=commit,
-        number=begun.number,
-        note=begun.note,
-        time_ns=begun.time_ns,
-        files=contents.files,
-        bytes=contents.size,
-        stored_bytes=taken.stored_bytes + packed,
-        small=len(contents.small),
-        large=len(contents.large),
-        ignored=tuple(found.ignored),
-        skipped=tuple(taken.skipped),
-        changed=changed_paths(taken),
-        store=session.store.folder,
-    )
-
-
-def sync_refs(store: Store) -> None:
-    """Make the new ref's name survive a power loss; git synced its content."""
-    with contextlib.suppress(OSError):
-        fsops.sync_folder(store.path(".shadow", "refs", "experiments"))
-
-
-def fold_when_due(store: Store) -> None:
-    """Join packs once there are more than MOST_PACKS. Failing is no failure of the backup: the next one tries."""
-    loose = [name for name in pack_sizes(store) if not os.path.exists(keep_file(store, name))]
-    if len(loose) <= MOST_PACKS:
-        return
-    with fsops.locked(store.path(".tmp", "fold.lock")) as got, contextlib.suppress(GitFailed, OSError):
-        if got:
-            for name, size in pack_sizes(store).items():
-                if size > LARGEST_FOLDED:
-                    fsops.write_atomic(keep_file(store, name), b"")
-            store.shadow.fold()
-
-
-def keep_file(store: Store, pack: str) -> str:
-    """The file that tells git to leave a pack alone."""
-    return store.path(".shadow", "objects", "pack", pack + ".keep")
 
 
 def remember(session: Session, cache: StatCache, taken: Intake) -> None:

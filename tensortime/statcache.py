@@ -141,7 +141,7 @@ def encode_cache(cache: StatCache, store_id: str) -> bytes:
 
 def fits(key: StatKey) -> bool:
     """Whether the times fit into 64 bits (years 1678 to 2262)."""
-    return -(1 << 63) <= min(key.mtime_ns, key.ctime_ns) and max(key.mtime_ns, key.ctime_ns) < 1 << 63
+    return min(key.mtime_ns, key.ctime_ns) >= -(1 << 63) and max(key.mtime_ns, key.ctime_ns) < 1 << 63
 
 
 def without_odd_times(files: Mapping[RelPath, Known]) -> dict[RelPath, Known]:

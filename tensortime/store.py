@@ -141,7 +141,9 @@ class Store:
         with fsops.locked(self.path(".lock"), shared=True, wait=LOCK_WAIT) as got:
             if not got:
                 raise StoreBusy(
-                    "another process is cleaning up the store {store}", store=self.folder, hint="try again later"
+                    "another process is cleaning up the store {store}",
+                    store=self.folder,
+                    hint="try again later",
                 )
             yield
 
@@ -222,7 +224,11 @@ def check_free(folder: str) -> Message | None:
     if os.path.lexists(own_git) and not is_our_gitfile(own_git):
         raise foreign(folder, "it is a git repository of its own")
     with os.scandir(folder) as entries:
-        others = [entry for entry in entries if entry.name not in OWN_NAMES and not entry.name.startswith(".tensortime-")]
+        others = [
+            entry
+            for entry in entries
+            if entry.name not in OWN_NAMES and not entry.name.startswith(".tensortime-")
+        ]
     files = sorted(entry.name for entry in others if not entry.is_dir(follow_symlinks=False))
     if files:
         raise foreign(folder, f"it holds {files[0]}")
@@ -257,7 +263,14 @@ def is_our_gitfile(path: str) -> bool:
 def make_folders(folder: str) -> None:
     """The folders of a store, whatever the umask; 0700."""
     os.makedirs(folder, exist_ok=True)
-    for name in ("", *OWN_FOLDERS, ".objects/blake3", ".shadow/objects/pack", ".shadow/info", ".shadow/refs/experiments"):
+    for name in (
+        "",
+        *OWN_FOLDERS,
+        ".objects/blake3",
+        ".shadow/objects/pack",
+        ".shadow/info",
+        ".shadow/refs/experiments",
+    ):
         path = os.path.join(folder, name)
         os.makedirs(path, mode=0o700, exist_ok=True)
         os.chmod(path, 0o700)

@@ -23,7 +23,19 @@ from tensortime.formats import bytes_of
 
 Value = TypeVar("Value")
 
-KNOWN = "Backup Time-Ns Host-Id Project Status Files Bytes Parent Command Params Metrics".split()
+KNOWN = [
+    "Backup",
+    "Time-Ns",
+    "Host-Id",
+    "Project",
+    "Status",
+    "Files",
+    "Bytes",
+    "Parent",
+    "Command",
+    "Params",
+    "Metrics",
+]
 
 
 @dataclass(frozen=True)

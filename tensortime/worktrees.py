@@ -40,7 +40,9 @@ def link_worktree(store: Store, admin: str, current: str, final: str, project: s
     names it relatively, so that all can move together.
     """
     admin = rename_record(admin, os.path.basename(final))
-    together = is_inside(final, store.folder) or (is_inside(final, project) and is_inside(store.folder, project))
+    together = is_inside(final, store.folder) or (
+        is_inside(final, project) and is_inside(store.folder, project)
+    )
     named = os.path.relpath(admin, final) if together else admin
     fsops.write_atomic(os.path.join(current, ".git"), b"gitdir: " + os.fsencode(named) + b"\n", mode=0o644)
     fsops.write_atomic(os.path.join(admin, "gitdir"), os.fsencode(os.path.join(final, ".git")) + b"\n")
@@ -78,7 +80,9 @@ def mend_worktrees(store: Store) -> None:
             inside = worktrees_inside(store)
         moved_to = inside.get(os.path.realpath(admin))
         if moved_to is not None:
-            fsops.write_atomic(os.path.join(admin, "gitdir"), os.fsencode(os.path.join(moved_to, ".git")) + b"\n")
+            fsops.write_atomic(
+                os.path.join(admin, "gitdir"), os.fsencode(os.path.join(moved_to, ".git")) + b"\n"
+            )
         elif not gitfile or os.path.isdir(os.path.dirname(os.path.dirname(gitfile))):
             # Where even the folder above is gone it may be a disk that is not mounted now.
             forget(store, admin)

@@ -23,9 +23,10 @@ LAYERS = """
     api
     extraction
     snapshot  checkout
+    publication
     commits  destination
-    intake  worktrees
-    history  project  scan
+    intake  worktrees  session
+    history  project  scan  folding
     reports  store  ignoring  trees  hardlinks
     shadow  sidecar  statcache  environment  config  names  manifest  trailers  policy  monitor
     errors  formats  fsops  packs  ranks

@@ -1,0 +1,173 @@
+"""From contents to a ref: name the experiment, write the commit, let the ref point at it."""
+
+import contextlib
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from tensortime import fsops, history, intake
+from tensortime.commits import Run, describe_run, overlay, read_contents, write_commit
+from tensortime.environment import host_id, nested_heads
+from tensortime.errors import StoreBusy
+from tensortime.formats import Oid, text_of
+from tensortime.intake import Intake
+from tensortime.names import LONGEST_NAME, ExperimentName, cut, default_name
+from tensortime.packs import PackWriter
+from tensortime.reports import BackupReport
+from tensortime.scan import Scan
+from tensortime.session import Collector, Session
+from tensortime.shadow import NO_OID
+from tensortime.statcache import StatCache
+from tensortime.store import Store
+from tensortime.trailers import BackupFacts
+from tensortime.trees import Contents
+
+ENVIRONMENT_SECONDS = 0.03
+"""How long a backup waits, once the files are in, for what run.json records."""
+
+ATTEMPTS = 5
+"""How often the commit is written again when another backup took the name or moved the ref meanwhile."""
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Which experiment a backup goes into, as the store was when it began."""
+
+    name: ExperimentName
+    parent: Oid | None
+    """The commit that the experiment's ref must still name."""
+    number: int
+    note: str
+    time_ns: int
+
+
+def begin(session: Session, catalog: history.Catalog) -> Begun:
+    """Choose the experiment: the one to join, else a new name that is free."""
+    options = session.options
+    now = time.time_ns()
+    time_ns = max(now, catalog.newest_time_ns() + 1)
+    wanted = options.name or default_name(datetime.fromtimestamp(now / 1e9), options.note)
+    existing = catalog.find(wanted) if options.joins else None
+    if existing is not None:
+        return Begun(
+            existing.name, existing.commit, existing.backups + 1, options.note or existing.note, time_ns
+        )
+    taken = catalog.taken_names() | {name.lower() for name in os.listdir(session.store.folder)}
+    return Begun(free_name(wanted, taken), None, 1, options.note, time_ns)
+
+
+def free_name(wanted: ExperimentName, taken: set[str]) -> ExperimentName:
+    """`wanted`, or the first of `wanted-2`, `wanted-3`, … that nobody has."""
+    name, number = wanted, 1
+    while name.lower() in taken:
+        number += 1
+        ending = f"-{number}"
+        name = ExperimentName(cut(wanted, LONGEST_NAME - len(ending)) + ending)
+    return name
+
+
+def publish(
+    session: Session,
+    catalog: history.Catalog,
+    writer: PackWriter,
+    cache: StatCache,
+    fresh: Contents,
+    found: Scan,
+    taken: Intake,
+    collector: Collector,
+) -> BackupReport:
+    """Write the commit and move the ref. If another backup took the name or moved the ref meanwhile: once more."""
+    store, options = session.store, session.options
+    facts = collector.finish(ENVIRONMENT_SECONDS)
+    if found.nested:
+        top = os.fsencode(session.place.project) + b"/"
+        facts["nested"] = nested_heads((top + path, path) for path in found.nested)
+    session.sidecar.sync(
+        {file.digest for file in taken.large.values()} if intake.brought_bytes(taken) else ()
+    )
+    for _ in range(ATTEMPTS):
+        begun = begin(session, catalog)
+        contents = fresh
+        if options.only is not None and begun.parent is not None:
+            contents = overlay(read_contents(store.shadow, begun.parent), fresh, options.only)
+        commit = commit_contents(session, writer, cache, contents, begun, facts, found, taken)
+        try:
+            writer.finish()
+        except OSError as problem:
+            raise intake.no_space(problem) from problem
+        if store.shadow.create_ref(history.experiment_ref(begun.name), commit, begun.parent or NO_OID):
+            sync_refs(store)
+            return report_of(session, begun, commit, contents, found, taken, writer.bytes)
+        catalog, writer = history.read_catalog(store.shadow), session.writer()
+    raise StoreBusy("other backups of {name} keep coming in between", name=begun.name, hint="try again")
+
+
+def commit_contents(
+    session: Session,
+    writer: PackWriter,
+    cache: StatCache,
+    contents: Contents,
+    begun: Begun,
+    collected: Mapping[str, object],
+    found: Scan,
+    taken: Intake,
+) -> Oid:
+    """Write the commit of these contents."""
+    options, parent = session.options, session.place.parent
+    run = Run(begun.number, begun.time_ns, parent, options.only, changed_paths(taken))
+    skipped = [{"path": one.path, "reason": one.reason} for one in taken.skipped]
+    command = collected.get("command")
+    facts = BackupFacts(
+        note=begun.note,
+        number=begun.number,
+        time_ns=begun.time_ns,
+        host_id=host_id(),
+        project=text_of(os.fsencode(session.place.project)),
+        status="incomplete" if taken.skipped else "done",
+        files=contents.files,
+        size=contents.size,
+        parent=f"{parent.experiment}:{parent.number}" if parent else "",
+        command=tuple(str(word) for word in command) if isinstance(command, list) else (),
+        params=options.params,
+        metrics=options.metrics,
+    )
+    described = describe_run(run, collected, found, skipped)
+    return write_commit(writer, cache.objects, contents, described, facts, begun.parent)
+
+
+def changed_paths(taken: Intake) -> tuple[str, ...]:
+    """The files that changed under every try to read them."""
+    small = [path for path, file in taken.small.items() if file.changed]
+    return tuple(
+        text_of(path) for path in sorted(small + [path for path, file in taken.large.items() if file.changed])
+    )
+
+
+def report_of(
+    session: Session, begun: Begun, commit: Oid, contents: Contents, found: Scan, taken: Intake, packed: int
+) -> BackupReport:
+    """What the caller gets to know."""
+    return BackupReport(
+        experiment=begun.name,
+        commit=commit,
+        number=begun.number,
+        note=begun.note,
+        time_ns=begun.time_ns,
+        files=contents.files,
+        bytes=contents.size,
+        stored_bytes=taken.stored_bytes + packed,
+        small=len(contents.small),
+        large=len(contents.large),
+        ignored=tuple(found.ignored),
+        skipped=tuple(taken.skipped),
+        changed=changed_paths(taken),
+        store=session.store.folder,
+    )
+
+
+def sync_refs(store: Store) -> None:
+    """Make the new ref's name survive a power loss; git synced its content."""
+    with contextlib.suppress(OSError):
+        fsops.sync_folder(store.path(".shadow", "refs", "experiments"))

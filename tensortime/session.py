@@ -1,0 +1,64 @@
+"""What all steps of one backup share: the options, the place, the open store."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from tensortime import fsops
+from tensortime.formats import RelPath
+from tensortime.monitor import Monitor
+from tensortime.names import ExperimentName
+from tensortime.packs import PackWriter
+from tensortime.project import Place
+from tensortime.sidecar import Sidecar
+from tensortime.store import Store
+
+
+class Collector(Protocol):
+    """Finds out what run.json records, while the files are read."""
+
+    def finish(self, timeout: float) -> dict[str, object]:
+        """What is known by now."""
+
+
+@dataclass(frozen=True)
+class BackupOptions:
+    """What a backup should do."""
+
+    name: ExperimentName | None = None
+    """None: made of the time and the note."""
+    joins: bool = False
+    """Add a backup to the experiment of this name if there is one, instead of starting `name-2`."""
+    note: str = ""
+    ignore: tuple[str, ...] = ()
+    only: tuple[RelPath, ...] | None = None
+    """Put only these paths on top of the experiment's newest backup."""
+    params: Mapping[str, object] = field(default_factory=dict)
+    metrics: Mapping[str, object] = field(default_factory=dict)
+    rehash: bool = False
+    """Read every file, whatever the stat cache says."""
+    large_size: int = 1 << 20
+    follow: tuple[str, ...] = ()
+    ignored_by_config: tuple[str, ...] = ()
+    is_hardlink: Callable[[RelPath], bool] = lambda _: False
+    max_store: int | None = None
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all steps of one backup share."""
+
+    place: Place
+    store: Store
+    options: BackupOptions
+    staging: str
+    monitor: Monitor
+
+    @property
+    def sidecar(self) -> Sidecar:
+        """The store's objects, staged in our own folder."""
+        return self.store.sidecar(self.staging)
+
+    def writer(self) -> PackWriter:
+        """A writer of new packs."""
+        return PackWriter(self.store.path(".shadow", "objects", "pack"), self.staging, fsync=fsops.sync_file)
