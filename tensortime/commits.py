@@ -63,8 +63,28 @@ def gather(writer: PackWriter, known: set[bytes], taken: Intake, found: Scan) ->
             links[link.path] = Symlink(write_object(writer, known, Kind.BLOB, link.target), None)
         else:
             links[link.path] = Symlink(None, link.target)
-    folders = {one.path: Folder(stat.S_IMODE(one.mode) & PERMISSIONS, one.empty) for one in found.folders}
+    emptied = emptied_folders(found, small, large)
+    folders = {
+        one.path: Folder(stat.S_IMODE(one.mode) & PERMISSIONS, one.empty or one.path in emptied)
+        for one in found.folders
+    }
     return Contents(small, large, links, folders)
+
+
+def emptied_folders(
+    found: Scan, small: Mapping[RelPath, SmallFile], large: Mapping[RelPath, LargeFile]
+) -> set[bytes]:
+    """The folders whose files all went away, or could not be read, after the walk had seen them."""
+    if len(small) + len(large) == len(found.files):
+        return set()
+    gone = [file.path for file in found.files if file.path not in small and file.path not in large]
+    others = [*(link.path for link in found.links), *(folder.path for folder in found.folders)]
+    return {folder_of(path) for path in gone} - {folder_of(path) for path in (*small, *large, *others)}
+
+
+def folder_of(path: bytes) -> bytes:
+    """The folder that a path lies in."""
+    return path.rpartition(b"/")[0]
 
 
 def read_contents(shadow: Shadow, commit: Oid) -> Contents:
