@@ -4,7 +4,8 @@ import json
 import os
 from pathlib import Path
 
-from builders import Entry, Tree, assert_same_tree, snapshot_of
+from blake3 import blake3
+from builders import Entry, Tree, assert_same_tree, snapshot_of, user_git
 
 from tensortime import api
 from tensortime.reports import BackupReport
@@ -49,3 +50,16 @@ def manifest_of(restored: Path) -> dict[str, dict[str, object]]:
 def run_facts(tree: Tree) -> dict[str, object]:
     """run.json of the newest backup."""
     return dict(api.show("@", directory=tree.root).run)
+
+
+def assert_sound(store: Path) -> None:
+    """Every byte in a store is what its name says: git checks refs and packs, BLAKE3 the objects."""
+    shadow = store / ".shadow"
+    user_git("--git-dir", shadow, "fsck", "--strict", "--full", "--no-progress", cwd=store)
+    for pack in (shadow / "objects" / "pack").glob("*.pack"):
+        judged = store / ".tmp" / "judged.idx"
+        user_git("--git-dir", shadow, "index-pack", "-o", judged, pack, cwd=store)
+        assert judged.read_bytes() == pack.with_suffix(".idx").read_bytes(), pack
+        judged.unlink()
+    for path in (store / ".objects" / "blake3").glob("*/*"):
+        assert blake3(path.read_bytes()).hexdigest() == path.parent.name + path.name, path
