@@ -6,6 +6,7 @@ and what could make git run code or read elsewhere is moved aside before git is 
 
 import contextlib
 import os
+import pwd
 import re
 import stat
 import time
@@ -174,6 +175,7 @@ def is_store(folder: str) -> bool:
 def open_store(folder: str) -> Store:
     """Open an existing store, mending what is missing; NoStore if there is none."""
     if not is_store(folder):
+        refuse_unreadable(folder)
         raise NoStore(
             "no store here: {store} does not exist",
             store=folder,
@@ -191,10 +193,32 @@ def open_store(folder: str) -> Store:
     return Store(folder, store_id, tuple(notices))
 
 
+def refuse_unreadable(folder: str) -> None:
+    """StoreUnusable for a store that this user may not look into: on a shared machine often somebody else's."""
+    for path in (folder, os.path.join(folder, ".shadow")):
+        if os.path.isdir(path) and not os.access(path, os.R_OK | os.X_OK):
+            raise StoreUnusable(
+                "the store {store} cannot be read: it belongs to {owner}, you are {user}",
+                store=folder,
+                owner=user_name(os.stat(path).st_uid),
+                user=user_name(os.geteuid()),
+                hint="work as that user, or keep a store of your own: --store DIR or TENSORTIME_STORE",
+            )
+
+
+def user_name(uid: int) -> str:
+    """The name of a user, or the number where nobody knows one."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
 def create_store(folder: str) -> Store:
     """Open the store, making it first where there is none. Safe beside others that do the same."""
     if is_store(folder):
         return open_store(folder)
+    refuse_unreadable(folder)
     notice = check_free(folder)
     shadow.check_version()
     try:
