@@ -72,6 +72,8 @@ def problem_of(text: str) -> str:
 
 def suggest_name(text: str) -> str:
     """The nearest possible name, or an empty string where nothing of `text` is left."""
+    if not problem_of(text):
+        return text
     text = unicodedata.normalize("NFC", text.strip())
     text = "".join("-" if is_forbidden(char) else char for char in text)
     text = re.sub(r"-{2,}", "-", text.replace("..", "-").replace("@{", "-"))
