@@ -23,6 +23,7 @@ NEVER_REOPENED = {b".git": "built-in: .git", META: RESERVED}
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SPECIAL = re.compile(rb"[*?\[\\]")
+AFRESH = re.compile(rb"(?P<rest>(?:\*\*+/)*\*\*+(?=\\/|\Z))|(?:\*\*+/)+")
 PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 SLOT = b"\0"
 """Stands in a pattern for a piece of the expression; it occurs in no path."""
@@ -74,7 +75,7 @@ class Pattern(NamedTuple):
         return bool(self.match(name if self.by_name else path[self.start :]))
 
 
-class Broken(ValueError):  # noqa: N818  # a verdict about a line, not a failure
+class Broken(ValueError):
     """The problem of a pattern that can match nothing."""
 
 
@@ -336,19 +337,18 @@ class Glob:
         git compares the plain start of a pattern by itself and begins anew after it, so that `**` right
         after it counts as a component: `a**/b` is `ab` and `ax/y/b`. And `**\/` is at least one folder.
         """
-        end = at + len(core[at:]) - len(core[at:].lstrip(b"*"))
+        after_slash = at == 0 or core[at - 1 : at] == b"/"
+        afresh = AFRESH.match(core, at)
+        if afresh and not by_name and not after_slash and not SPECIAL.search(core[:at]):
+            self.slot(b".*" if afresh["rest"] else b"(?:.*/)?")
+            return afresh.end()
+        end = len(core) - len(core[at:].lstrip(b"*"))
         escaped = core.startswith(b"\\/", end)
         bounded = end == len(core) or core.startswith(b"/", end) or escaped
-        after_slash = at == 0 or core[at - 1 : at] == b"/"
-        if by_name or end - at == 1 or not bounded or not (after_slash or not SPECIAL.search(core[:at])):
+        if by_name or end - at == 1 or not bounded or not after_slash:
             self.text += b"*"
-        elif after_slash:
-            self.text += b"*/**" if escaped else b"**"
-        elif end == len(core) or escaped:
-            self.slot(b".*")
         else:
-            self.slot(b"(?:.*/)?")
-            end += 1
+            self.text += b"*/**" if escaped else b"**"
         return end
 
 
@@ -380,7 +380,7 @@ def read_member(core: bytes, at: int) -> tuple[set[int], int]:
     if core[at : at + 1] != b"-" or core[at + 1 : at + 2] in (b"", b"]"):
         return {low}, at
     high, at = read_character(core, at + 1)
-    return set(range(low, high + 1)), at
+    return {low, *range(low, high + 1)}, at  # git has seen the first end as a character: `[z-a]` is `[z]`
 
 
 def read_character(core: bytes, at: int) -> tuple[int, int]:

@@ -154,6 +154,7 @@ def scan(
 
     `store` is the folder that is never entered and never mentioned. `follow`: patterns of links that are
     stored as what is behind them. `only`: just these files and folders, whatever the user's rules say.
+    `monitor` is told of files as they are found; the caller begins the step.
     OSError where the root itself cannot be read; any other failure is one entry of `skipped`.
     """
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -204,7 +205,6 @@ class Walk:
         around = frozenset({identity_of(info)}) if self.follow.patterns else frozenset()
         self.top = Pending(b"", identity_of(info), stat.S_IMODE(info.st_mode), 0, rules, around=around)
         self.stack: list[Pending] = []
-        monitor.begin("scan", 0, 0)
 
     def result(self) -> Scan:
         """Everything found, the short lists sorted."""
