@@ -9,13 +9,14 @@ from datetime import datetime
 
 from tensortime import fsops, history, intake
 from tensortime.commits import Run, describe_run, overlay, read_contents, write_commit
-from tensortime.environment import host_id, nested_heads
+from tensortime.environment import host_id
 from tensortime.errors import StoreBusy
 from tensortime.formats import Oid, text_of
 from tensortime.intake import Intake
 from tensortime.names import LONGEST_NAME, ExperimentName, cut, default_name
 from tensortime.packs import PackWriter
 from tensortime.reports import BackupReport
+from tensortime.repository import nested_heads
 from tensortime.scan import Scan
 from tensortime.session import Collector, Session
 from tensortime.shadow import NO_OID

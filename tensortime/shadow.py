@@ -1,4 +1,4 @@
-"""The only door to git: one runner, and the few commands that TensorTime needs.
+"""The only door to the shadow repository: one runner, and the few commands that TensorTime needs.
 
 Every call is hermetic: no `GIT_*` of the caller, no system or user configuration, no hooks, no prompts,
 a shadow repository named by `--git-dir`. A git that was started from a hook leaves GIT_INDEX_FILE in the
@@ -6,19 +6,15 @@ environment, and `worktree add` would then write the *user's* index.
 """
 
 import contextlib
-import functools
 import os
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tensortime.errors import Damaged, GitFailed, NoGit
+from tensortime.errors import Damaged, GitFailed
 from tensortime.formats import Oid, RelPath, parse_oid, parse_path
-
-MINIMUM_GIT = (2, 34)
-"""for-each-ref's `%(raw)`; worktrees, `update-ref --stdin` and pack index version 2 are older."""
+from tensortime.gitcommand import clean_environment, git_program
 
 NO_OID = Oid("0" * 40)
 
@@ -86,61 +82,6 @@ class RefList:
 
     refs: tuple[Ref, ...]
     broken: tuple[str, ...]
-
-
-@functools.cache
-def git_program() -> str:
-    """The absolute path of git, never one in the current folder; NoGit where there is none."""
-    folders = [path for path in os.environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(path)]
-    found = shutil.which("git", path=os.pathsep.join(folders))
-    if found is None:
-        raise NoGit("git was not found", hint="install git 2.34 or later, for instance: apt install git")
-    return found
-
-
-def clean_environment() -> dict[str, str]:
-    """The caller's environment without any `GIT_*`."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-
-
-def check_version() -> None:
-    """NoGit if this git is too old."""
-    answer = subprocess.run(
-        [git_program(), "version"], stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    words = answer.stdout.decode("ascii", "replace").split()
-    version = words[2] if len(words) > 2 else "unknown"
-    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers < MINIMUM_GIT:
-        raise NoGit(
-            "git {found} is too old, TensorTime needs {needed} or later",
-            found=version,
-            needed=".".join(map(str, MINIMUM_GIT)),
-            hint="install a newer git",
-        )
-
-
-def user_exclude_file(folder: str) -> tuple[str, str] | None:
-    """The top of the user's work tree around `folder` and its `info/exclude`; None without a user's repository.
-
-    The only question that is put to the user's git; it reads no file of the work tree and runs no hook.
-    """
-    top = folder
-    while not os.path.lexists(os.path.join(top, ".git")):
-        above = os.path.dirname(top)
-        if above == top:
-            return None
-        top = above
-    if os.path.isdir(os.path.join(top, ".git", "info")) and not os.path.islink(os.path.join(top, ".git")):
-        return top, os.path.join(top, ".git", "info", "exclude")
-    command = [git_program(), "-C", top, "rev-parse", "--show-toplevel", "--git-path", "info/exclude"]
-    answer = subprocess.run(
-        command, env=clean_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    lines = os.fsdecode(answer.stdout).split("\n")
-    if answer.returncode or len(lines) < 2 or not lines[0]:
-        return None
-    return lines[0], os.path.join(top, lines[1])
 
 
 class Shadow:

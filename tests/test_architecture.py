@@ -28,7 +28,9 @@ LAYERS = """
     intake  worktrees  session
     history  project  scan  folding
     reports  store  ignoring  trees  hardlinks
-    shadow  sidecar  statcache  environment  config  names  manifest  trailers  policy  monitor
+    mending  environment  statcache
+    shadow  repository  sidecar  config  manifest  trailers  policy  names  monitor
+    gitcommand  redaction
     errors  formats  fsops  packs  ranks
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
@@ -41,14 +43,14 @@ FACES = {"cli", "commands", "time_machine", "__main__"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {
-    "subprocess": {"shadow", "environment"},
-    "git": {"environment"},
+    "subprocess": {"shadow", "repository", "gitcommand"},
+    "git": set(),
     "fcntl": {"fsops"},
     "typer": {"cli"},
     "click": set(),
     "ctypes": set(),
 }
-"""Which modules alone may import what. environment.py asks GitPython and other programs about the user's machine."""
+"""Which modules alone may import what."""
 
 
 def parsed(name: str) -> ast.Module:

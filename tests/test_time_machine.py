@@ -13,7 +13,7 @@ import pytest
 from builders import Tree, assert_same_tree, snapshot_of
 
 import tensortime
-from tensortime import TimeMachine, api, fsops, shadow
+from tensortime import TimeMachine, api, fsops, gitcommand
 from tensortime.errors import (
     BadConfig,
     BadName,
@@ -255,7 +255,6 @@ def spoil_path(project: Tree, patch: pytest.MonkeyPatch) -> None:
 def spoil_git(project: Tree, patch: pytest.MonkeyPatch) -> None:
     """There is no git."""
     patch.setenv("PATH", str(project.root))
-    patch.setattr(shadow, "git_program", shadow.git_program.__wrapped__)  # this process has found it before
 
 
 def spoil_config(project: Tree, patch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,188 @@
+"""What opening a store checks and puts right around the data.
+
+A store that came from somebody else is data only: its git configuration is written again if it is not ours,
+and what could make git run code or read elsewhere is moved aside before git is called.
+"""
+
+import contextlib
+import os
+import re
+import stat
+import uuid
+
+from tensortime import fsops
+from tensortime.errors import Message, StoreUnusable, TensorTimeError, UnsupportedFormat, message
+from tensortime.repository import user_exclude_file
+
+FORMAT = 1
+KNOWN_FEATURES: frozenset[str] = frozenset()
+"""`requires` lines of a store's config that this version understands."""
+
+OWN_FOLDERS = (".shadow", ".objects", ".cache", ".tmp")
+
+CONFIG = """\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = true
+\tsymlinks = true
+\tautocrlf = false
+\tfsmonitor = false
+\tuseReplaceRefs = false
+\tlogAllRefUpdates = false
+\thooksPath = /dev/null
+\tattributesFile = /dev/null
+\texcludesFile = .tensortime/exclude
+[gc]
+\tauto = 0
+\tpruneExpire = never
+\tworktreePruneExpire = never
+[maintenance]
+\tauto = false
+[tensortime]
+\tformat = 1
+\tid = {id}
+"""
+
+ATTRIBUTES = b"* -text !eol -filter -ident -working-tree-encoding -export-subst -export-ignore !merge !diff\n"
+
+FOREIGN_IN_SHADOW = (
+    "commondir",
+    "config.worktree",
+    "shallow",
+    "hooks",
+    "info/grafts",
+    "info/sparse-checkout",
+    "objects/info/alternates",
+    "objects/info/http-alternates",
+)
+"""What git would follow or run, and we never write."""
+
+
+def refuse_links(folder: str) -> None:
+    """StoreUnusable if a folder of the store is a symbolic link, which could lead anywhere."""
+    for name in (*OWN_FOLDERS, ".objects/blake3", ".shadow/objects", ".shadow/refs", ".lock"):
+        path = os.path.join(folder, name)
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISLNK(os.lstat(path).st_mode):
+                raise StoreUnusable(
+                    "the store is not safe to use: {path} is a symbolic link",
+                    path=path,
+                    hint="put the real folder back in its place",
+                )
+
+
+def read_config(folder: str) -> tuple[str, Message | None]:
+    """The store's id. A config that is not ours byte for byte is kept as `config.foreign` and written again."""
+    path = os.path.join(folder, ".shadow", "config")
+    try:
+        found = fsops.read_file(path, 1 << 20).decode("utf-8", "replace")
+    except OSError as problem:
+        raise StoreUnusable(
+            "the store {store} cannot be read: {problem}",
+            store=folder,
+            problem=problem.strerror,
+            hint="is it yours? ls -ld shows its owner",
+        ) from problem
+    section = found.partition("[tensortime]")[2].partition("\n[")[0]
+    features = re.findall(r"^\s*requires\s*=\s*(\S+)\s*$", section, re.MULTILINE)
+    refuse_unknown(re.search(r"^\s*format\s*=\s*(\S+)\s*$", section, re.MULTILINE), features)
+    identity = re.search(r"^\s*id\s*=\s*([0-9a-f-]{36})\s*$", section, re.MULTILINE)
+    store_id = identity.group(1) if identity else str(uuid.uuid4())
+    ours = CONFIG.format(id=store_id) + "".join(f"\trequires = {feature}\n" for feature in features)
+    if found == ours:
+        return store_id, None
+    fsops.write_atomic(path + ".foreign", found.encode())
+    fsops.write_atomic(path, ours.encode())
+    return store_id, message(
+        "the git configuration of the store was not ours and was written again; the other is kept as {path}",
+        path=path + ".foreign",
+    )
+
+
+def refuse_unknown(stated: re.Match[str] | None, features: list[str]) -> None:
+    """UnsupportedFormat for a store of a later TensorTime."""
+    number = stated.group(1) if stated else str(FORMAT)
+    unknown = [feature for feature in features if feature not in KNOWN_FEATURES]
+    if number != str(FORMAT) or unknown:
+        raise UnsupportedFormat(
+            "this store needs a newer TensorTime: {need}",
+            need=", ".join(unknown) if unknown else f"format {number}",
+            hint="pip install -U tensortime",
+        )
+
+
+def mend(folder: str) -> list[Message]:
+    """Put right what a hand, a crash or another program changed around the data."""
+    notices = []
+    git_dir = os.path.join(folder, ".shadow")
+    for name in FOREIGN_IN_SHADOW:
+        path = os.path.join(git_dir, name)
+        if os.path.lexists(path):
+            os.replace(path, f"{path}.foreign-{os.urandom(4).hex()}")
+            notices.append(message("{path} was not ours and was moved aside", path=path))
+    expected = [
+        (os.path.join(folder, ".gitignore"), b"*\n"),
+        (os.path.join(git_dir, "info", "attributes"), ATTRIBUTES),
+    ]
+    for path, content in expected:
+        if not holds(path, content):
+            os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+            fsops.write_atomic(path, content)
+    for name in (".objects/blake3", ".cache", ".tmp", ".shadow/objects/pack", ".shadow/refs/experiments"):
+        os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
+    mend_gitfile(folder)
+    return notices
+
+
+def holds(path: str, content: bytes) -> bool:
+    """Whether a regular file has exactly this content."""
+    try:
+        return fsops.read_file(path, 1 << 20) == content
+    except OSError:
+        return False
+
+
+def mend_gitfile(folder: str) -> None:
+    """Keep `.git` and the user's exclude line together: both, or where no line can be written, neither.
+
+    With both, `git clean -fdx` and `git stash -a` in the user's repository pass by the store.
+    """
+    gitfile = os.path.join(folder, ".git")
+    found = None
+    with contextlib.suppress(TensorTimeError, OSError):
+        found = user_exclude_file(os.path.dirname(folder))
+    if found is not None and add_exclude_line(folder, *found):
+        if not is_our_gitfile(gitfile) and not os.path.lexists(gitfile):
+            fsops.write_atomic(gitfile, b"gitdir: .shadow\n")
+    elif is_our_gitfile(gitfile):
+        os.unlink(gitfile)
+
+
+def add_exclude_line(folder: str, top: str, exclude: str) -> bool:
+    """Name the store in the user's `info/exclude` unless it is; False where that cannot be."""
+    inside = os.path.relpath(folder, os.path.realpath(top))
+    if inside.startswith(".."):
+        return False
+    line = ("/" + re.sub(r"([\\*?\[\]! #])", r"\\\1", inside) + "/").encode("utf-8", "surrogateescape")
+    try:
+        try:
+            data = fsops.read_file(exclude, 1 << 24)
+        except FileNotFoundError:
+            data = b""
+        if line in data.split(b"\n"):
+            return True
+        os.makedirs(os.path.dirname(exclude), exist_ok=True)
+        with open(exclude, "ab") as file:
+            file.write((b"" if data.endswith(b"\n") or not data else b"\n") + line + b"\n")
+    except OSError:
+        return False
+    return True
+
+
+def is_our_gitfile(path: str) -> bool:
+    """Whether this is the `.git` file that we put into a store."""
+    try:
+        return fsops.read_file(path, 1 << 12) == b"gitdir: .shadow\n"
+    except OSError:
+        return False
