@@ -1,0 +1,297 @@
+"""The sealed world that every test runs in. CASES B02, E01, E02, E03.
+
+Nothing of the machine's user is visible, and everything that could mislead git is there: a global configuration
+full of hooks, filters and bad defaults, and the GIT_* variables that a git hook or a careless shell leaves behind,
+all of them pointing at a decoy repository. After each test the decoy, the home folder and the list of canaries
+must be as they were.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from builders import Entry, Tree, snapshot_of, user_git
+
+FOREIGN = ("GIT_", "XDG_", "TENSORTIME", "LC_")
+"""Prefixes of variables that no test may inherit from whoever started it."""
+
+LAUNCHERS = (
+    "SLURM_",
+    "OMPI_",
+    "PMI_",
+    "PMIX_",
+    "MV2_",
+    "JSM_",
+    "TORCHELASTIC_",
+    "HOROVOD_",
+    "TPU_",
+    "FLUX_",
+    "PALS_",
+)
+LAUNCHED = {"RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK", "ROLE_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE"}
+TERMINAL = {"NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "LANG", "LANGUAGE"}
+
+HOSTILE_CONFIG = """
+[core]
+	autocrlf = true
+	eol = crlf
+	safecrlf = true
+	attributesFile = {home}/attributes
+	excludesFile = {home}/ignore-everything
+	hooksPath = {home}/hooks
+	fsmonitor = {home}/bin/fsmonitor
+	pager = {home}/bin/pager
+	editor = {home}/bin/editor
+	askPass = {home}/bin/askpass
+	sshCommand = {home}/bin/ssh
+	alternateRefsCommand = {home}/bin/alternates
+	fileMode = false
+	symlinks = false
+	ignoreCase = true
+	precomposeUnicode = true
+	quotePath = true
+	logAllRefUpdates = always
+	sharedRepository = 0666
+	sparseCheckout = true
+	splitIndex = true
+	untrackedCache = true
+	bigFileThreshold = 1
+	abbrev = 4
+	fsync = none
+[extensions]
+	worktreeConfig = true
+	partialClone = decoy
+[init]
+	templateDir = {home}/template
+	defaultBranch = refs-from-nowhere
+	defaultObjectFormat = sha256
+	defaultRefFormat = reftable
+[user]
+	useConfigOnly = true
+[commit]
+	gpgSign = true
+	template = {home}/no-such-template
+	cleanup = strip
+[tag]
+	gpgSign = true
+	sort = -refname
+[gpg]
+	program = {home}/bin/gpg
+[filter "lfs"]
+	required = true
+	clean = {home}/bin/clean
+	smudge = {home}/bin/smudge
+	process = {home}/bin/process
+[diff]
+	external = {home}/bin/diff
+	noprefix = true
+	mnemonicPrefix = true
+[diff "canary"]
+	textconv = {home}/bin/textconv
+	command = {home}/bin/diff-driver
+[merge "canary"]
+	driver = {home}/bin/merge
+[alias]
+	update-ref = "!{home}/bin/alias"
+	worktree = "!{home}/bin/alias"
+	experiments = "!{home}/bin/alias"
+[color]
+	ui = always
+[column]
+	ui = always
+[status]
+	short = true
+	showUntrackedFiles = no
+[log]
+	showSignature = true
+	date = relative
+[i18n]
+	commitEncoding = ISO-8859-1
+	logOutputEncoding = UTF-16
+[gc]
+	auto = 1
+	autoDetach = false
+	pruneExpire = now
+	worktreePruneExpire = now
+[maintenance]
+	auto = true
+[checkout]
+	workers = 8
+	guess = true
+[index]
+	version = 4
+	sparse = true
+[feature]
+	manyFiles = true
+[submodule]
+	recurse = true
+[protocol]
+	allow = always
+[safe]
+	bareRepository = explicit
+[credential]
+	helper = {home}/bin/credential
+[help]
+	autoCorrect = immediate
+"""
+
+PROGRAMS = (
+    *("fsmonitor", "pager", "editor", "askpass", "ssh", "alternates", "gpg", "clean", "smudge", "process"),
+    *("diff", "textconv", "diff-driver", "merge", "alias", "credential"),
+)
+HOOKS = (
+    *(
+        "post-checkout",
+        "reference-transaction",
+        "pre-commit",
+        "commit-msg",
+        "post-commit",
+        "post-index-change",
+    ),
+    *("pre-auto-gc", "post-rewrite", "pre-push", "update", "pre-receive", "post-update"),
+)
+EXEC_PATH = (
+    "git",
+    "git-pack-objects",
+    "git-repack",
+    "git-update-ref",
+    "git-worktree",
+    "git-checkout",
+    "git-remote",
+)
+
+
+class World(NamedTuple):
+    """What surrounds every test."""
+
+    home: Path
+    decoy: Path
+    canary: Path
+    """Every program and hook of the hostile configuration writes its name here; it must never exist."""
+
+    def state(self) -> tuple[dict[bytes, Entry], dict[bytes, Entry]]:
+        """All that no test may change."""
+        return snapshot_of(self.home), snapshot_of(self.decoy)
+
+    def leaks(self) -> dict[str, str]:
+        """What a git hook, a careless shell or an attacker leaves in the environment."""
+        bin, config = self.home / "bin", str(self.home / ".gitconfig")
+        git = self.decoy / ".git"
+        return {
+            "GIT_DIR": str(git),
+            "GIT_WORK_TREE": str(self.decoy),
+            "GIT_INDEX_FILE": str(git / "index"),
+            "GIT_OBJECT_DIRECTORY": str(git / "objects"),
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(git / "objects"),
+            "GIT_COMMON_DIR": str(git),
+            "GIT_NAMESPACE": "decoy",
+            "GIT_QUARANTINE_PATH": str(git / "objects" / "quarantine"),
+            "GIT_SHALLOW_FILE": str(git / "shallow"),
+            "GIT_GRAFT_FILE": str(git / "grafts"),
+            "GIT_PREFIX": "sub/",
+            "GIT_CONFIG": config,
+            "GIT_CONFIG_GLOBAL": config,
+            "GIT_CONFIG_SYSTEM": config,
+            "GIT_CONFIG_PARAMETERS": f"'core.hookspath'='{self.home / 'hooks'}' 'core.autocrlf'='true'",
+            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_KEY_0": "core.fsmonitor",
+            "GIT_CONFIG_VALUE_0": str(bin / "fsmonitor"),
+            "GIT_CONFIG_KEY_1": "core.autocrlf",
+            "GIT_CONFIG_VALUE_1": "true",
+            "GIT_TEMPLATE_DIR": str(self.home / "template"),
+            "GIT_EXEC_PATH": str(self.home / "exec-path"),
+            "GIT_EXTERNAL_DIFF": str(bin / "diff"),
+            "GIT_EDITOR": str(bin / "editor"),
+            "GIT_PAGER": str(bin / "pager"),
+            "GIT_ASKPASS": str(bin / "askpass"),
+            "GIT_SSH_COMMAND": str(bin / "ssh"),
+            "GIT_PROXY_COMMAND": str(bin / "ssh"),
+            "GIT_DEFAULT_HASH": "sha256",
+            "GIT_DEFAULT_REF_FORMAT": "reftable",
+            "GIT_ICASE_PATHSPECS": "1",
+            "GIT_AUTHOR_DATE": "no date",
+            "GIT_COMMITTER_DATE": "no date",
+            "GIT_TRACE": "1",
+        }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep what the suite was started with, before the world is sealed."""
+    config.stash[STRICT] = bool(os.environ.get("TENSORTIME_CI"))
+
+
+STRICT = pytest.StashKey[bool]()
+EXCUSE = "cannot be installed:"
+"""A skip with a reason that begins like this is accepted in CI too: nothing could have been done about it."""
+
+
+def unexcused(config: pytest.Config) -> list[str]:
+    """The tests that were skipped though CI could have run them, each with its reason."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if not config.stash[STRICT] or reporter is None:
+        return []
+    skips = ((report.nodeid, skip_reason(report)) for report in reporter.stats.get("skipped", []))
+    return [f"{test}: {reason}" for test, reason in skips if not reason.startswith(EXCUSE)]
+
+
+def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Why a test was skipped, as it was written."""
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return reason.removeprefix("Skipped: ")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a test that was skipped is a failure."""
+    if session.exitstatus == pytest.ExitCode.OK and unexcused(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name them."""
+    if skipped := unexcused(config):
+        terminalreporter.section("skipped, and TENSORTIME_CI accepts no skips", red=True)
+        for line in skipped:
+            terminalreporter.line(line)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The home folder and the decoy repository, made once."""
+    base = tmp_path_factory.mktemp("world")
+    canary, home, decoy = base / "canary", Tree(base / "home"), Tree(base / "decoy")
+    script = b'#!/bin/sh\necho "$0 $*" >> "%s"\nexit 1\n' % os.fsencode(canary)
+    places = {"bin": PROGRAMS, "hooks": HOOKS, "template/hooks": HOOKS, "exec-path": EXEC_PATH}
+    for folder, names in places.items():
+        for name in names:
+            home.file(f"{folder}/{name}", script, mode=0o755)
+    home.file(
+        "attributes",
+        b"* filter=lfs text eol=crlf ident working-tree-encoding=UTF-16 diff=canary merge=canary\n",
+    )
+    home.file("ignore-everything", b"*\n")
+    home.file(".gitconfig", HOSTILE_CONFIG.format(home=home.root).encode())
+    decoy.file("train.py", b"print('the decoy')\n").file("sub/data.csv", b"1,2\r\n")
+    user_git("init", "--quiet", cwd=decoy.root)
+    user_git("add", "--all", cwd=decoy.root)
+    user_git("commit", "--quiet", "--message=decoy", cwd=decoy.root)
+    return World(home.root, decoy.root, canary)
+
+
+@pytest.fixture(autouse=True)
+def sealed(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    """Seal the environment of one test, and see afterwards that nothing got out of it."""
+    for name in list(os.environ):
+        if name.startswith(FOREIGN + LAUNCHERS) or name in LAUNCHED | TERMINAL:
+            monkeypatch.delenv(name)
+    for name, value in world.leaks().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("HOME", str(world.home))
+    monkeypatch.setenv("LANG", "C.UTF-8")
+    before = world.state()
+    yield world
+    started = world.canary.read_text() if world.canary.exists() else ""
+    world.canary.unlink(missing_ok=True)
+    assert not started, f"a program of the user's configuration was started: {started}"
+    assert world.state() == before, "a test has changed the home folder or the decoy repository"
