@@ -17,10 +17,11 @@ from tensortime.errors import (
     OutsideProject,
     StoreUnusable,
     TensorTimeError,
+    UnknownPath,
     UsageError,
     message,
 )
-from tensortime.formats import RelPath, bytes_of
+from tensortime.formats import RelPath, bytes_of, text_of
 from tensortime.ignoring import Matcher
 from tensortime.intake import FULL
 from tensortime.manifest import ManifestEntry
@@ -78,10 +79,15 @@ def backup(
     joins, without `name` the newest experiment. Raises TensorTimeError; nothing is published then.
     """
     check_texts(note=note, name=name or "")
+    note, name = as_meant(note), None if name is None else as_meant(name)
     place, config = locate(directory, store)
     refuse_wide_project(place.project)
     wanted = ExperimentName(name) if name is not None else None
     only = tuple(inside_project(place, path) for path in add) if add is not None else None
+    if only and not any(os.path.lexists(os.path.join(os.fsencode(place.project), path)) for path in only):
+        names = ", ".join(text_of(path) for path in only[:3])
+        hint = "paths are taken from the project's top, or from the current folder"
+        raise UnknownPath("nothing to add, no such file or folder: {paths}", paths=names, hint=hint)
     links = Matcher.of("hardlink", config.hardlink, place.project)
     collector = start_collecting(place.project)
     try:
@@ -142,6 +148,14 @@ def check_texts(**texts: str) -> None:
             bytes_of(text)
         except UnicodeEncodeError as problem:
             raise UsageError("the {key} holds half a character: {text}", key=key, text=text[:80]) from problem
+
+
+def as_meant(text: str) -> str:
+    """A text as it was typed: under an ASCII locale Python hands over a UTF-8 argument as so many odd bytes."""
+    try:
+        return text_of(bytes_of(text))
+    except UnicodeEncodeError:
+        return text  # half a character: no name is like that
 
 
 def inside_project(place: Place, path: PathLike) -> RelPath:
@@ -212,7 +226,7 @@ def find(experiment: str, directory: PathLike | None, store: PathLike | None) ->
     place, _ = locate(directory, store)
     opened = open_store(place.store)
     catalog = history.read_catalog(opened.shadow)
-    return opened, history.resolve(opened.shadow, catalog, experiment)
+    return opened, history.resolve(opened.shadow, catalog, as_meant(experiment))
 
 
 def read_file(
@@ -260,11 +274,11 @@ def restore(
         raise UsageError("the destination is empty", hint="leave it out, or name a new folder")
     place, _ = locate(directory, store)
     opened = open_store(place.store)
-    target = history.resolve(opened.shadow, history.read_catalog(opened.shadow), experiment)
+    target = history.resolve(opened.shadow, history.read_catalog(opened.shadow), as_meant(experiment))
     folder = str(target.experiment.name)
     if target.number != target.experiment.backups:
         folder += f"-{target.number}"
-    default = opened.path(folder + (".files" if paths else ""))
+    default = opened.path(os.fsdecode(bytes_of(folder)) + (".files" if paths else ""))
     wanted = default if destination is None else os.path.abspath(os.fspath(destination))
     final = os.path.join(os.path.realpath(os.path.dirname(wanted)), os.path.basename(wanted))
     try:

@@ -215,13 +215,14 @@ def check_free(folder: str) -> Message | None:
     files = sorted(entry.name for entry in others if not entry.is_dir(follow_symlinks=False))
     if files:
         raise foreign(folder, f"it holds {files[0]}")
-    if not others:
+    names = sorted(entry.name for entry in others)
+    if not names:
         return None
     return message(
-        "{store} holds {count} folders that TensorTime did not make (copies of version 0.1.0?): "
+        "{store} holds folders that TensorTime did not make (copies of version 0.1.0?): {names}; "
         "they stay as they are and are not backed up",
         store=folder,
-        count=len(others),
+        names=", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
     )
 
 
