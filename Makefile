@@ -34,7 +34,7 @@ format: $(STAMP) ## put the code into the one format
 check: lint test ## lint and test: what a commit should pass
 
 clean: ## remove everything that make made
-	rm -rf .venv .venv-* demo build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An editable install names the folder it lies in: in a checkout that was moved or copied it is made again.
