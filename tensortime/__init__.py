@@ -7,8 +7,7 @@
 Importing this loads nothing else: train.py pays for what it uses, when it uses it.
 """
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # as type checkers know it; `typing` itself would take longer to load than all of this
 if TYPE_CHECKING:
     from tensortime.api import backup, log, restore, show
     from tensortime.errors import TensorTimeError
