@@ -27,7 +27,11 @@ def clean_environment() -> dict[str, str]:
 def check_version() -> None:
     """NoGit if this git is too old."""
     answer = subprocess.run(
-        [git_program(), "version"], stdin=subprocess.DEVNULL, capture_output=True, check=False
+        [git_program(), "version"],
+        env=clean_environment(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        check=False,
     )
     words = answer.stdout.decode("ascii", "replace").split()
     version = words[2] if len(words) > 2 else "unknown"
