@@ -19,6 +19,11 @@ KNOWN_FEATURES: frozenset[str] = frozenset()
 """`requires` lines of a store's config that this version understands."""
 
 OWN_FOLDERS = (".shadow", ".objects", ".cache", ".tmp")
+WRITTEN_TO = (
+    *(*OWN_FOLDERS, ".lock", ".objects/blake3", ".shadow/config", ".shadow/info", ".shadow/objects"),
+    *(".shadow/objects/pack", ".shadow/refs", ".shadow/refs/experiments", ".shadow/worktrees"),
+)
+"""None of these may be a symbolic link: it could lead anywhere."""
 
 CONFIG = """\
 [core]
@@ -60,8 +65,8 @@ FOREIGN_IN_SHADOW = (
 
 
 def refuse_links(folder: str) -> None:
-    """StoreUnusable if a folder of the store is a symbolic link, which could lead anywhere."""
-    for name in (*OWN_FOLDERS, ".objects/blake3", ".shadow/objects", ".shadow/refs", ".lock"):
+    """StoreUnusable if something that we write to is a symbolic link."""
+    for name in WRITTEN_TO:
         path = os.path.join(folder, name)
         with contextlib.suppress(FileNotFoundError):
             if stat.S_ISLNK(os.lstat(path).st_mode):
