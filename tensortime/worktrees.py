@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from tensortime import fsops
 from tensortime.errors import TensorTimeError
-from tensortime.formats import Oid, parse_oid
+from tensortime.formats import Oid, parse_oid, text_of
 from tensortime.history import Target
 from tensortime.project import admin_folder, read_parent
 from tensortime.shadow import NO_OID
@@ -28,7 +28,12 @@ def records(store: Store) -> Iterator[str]:
 
 
 def write_marker(admin: str, target: Target) -> None:
-    """Note in a worktree's record where it came from."""
+    """Note in a worktree's record where it came from, and close to others what git made with the project's umask."""
+    for folder, _, names in os.walk(admin):
+        os.chmod(folder, 0o700)
+        for name in names:
+            os.chmod(os.path.join(folder, name), 0o600)
+    os.chmod(os.path.dirname(admin), 0o700)
     fields = {"experiment": target.experiment.name, "number": target.number, "commit": target.commit}
     fsops.write_atomic(os.path.join(admin, MARKER), json.dumps(fields).encode() + b"\n")
 
@@ -107,7 +112,8 @@ def forget(store: Store, admin: str) -> None:
     parent = read_parent(admin)
     if head is not None and (parent is None or parent.commit != head):
         try:
-            store.shadow.create_ref(f"refs/pins/{os.path.basename(admin)}-{head[:8]}", Oid(head), NO_OID)
+            name = text_of(os.fsencode(os.path.basename(admin)))
+            store.shadow.create_ref(f"refs/pins/{name}-{head[:8]}", Oid(head), NO_OID)
         except TensorTimeError:
             return
     fsops.remove_tree(admin)
