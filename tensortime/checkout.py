@@ -144,7 +144,7 @@ def build(
     os.makedirs(os.path.dirname(destination), exist_ok=True)
     monitor.begin("place", plan.files(), plan.size())
     with ThreadPoolExecutor(1, "tensortime") as pool:
-        words = ("worktree", "add", "--quiet", "--detach", partial, target.commit)
+        words = ("worktree", "add", "--quiet", "--detach", os.fsencode(partial), target.commit)
         checkout = pool.submit(store.shadow.run, *words, umask=plan.manifest.umask)
         # git says nothing meanwhile: let whoever watches see that something happens.
         while not wait([checkout], timeout=REDRAW_SECONDS).done:

@@ -55,8 +55,13 @@ def begin(session: Session, catalog: history.Catalog) -> Begun:
         return Begun(
             existing.name, existing.commit, existing.backups + 1, options.note or existing.note, time_ns
         )
-    taken = catalog.taken_names() | {name.lower() for name in os.listdir(session.store.folder)}
+    taken = catalog.taken_names() | folders_in(session.store)
     return Begun(free_name(wanted, taken), None, 1, options.note, time_ns)
+
+
+def folders_in(store: Store) -> set[str]:
+    """What lies in the store's folder, in lower case."""
+    return {text_of(name).lower() for name in os.listdir(os.fsencode(store.folder))}
 
 
 def free_name(wanted: ExperimentName, taken: set[str]) -> ExperimentName:

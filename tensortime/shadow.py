@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tensortime.errors import Damaged, GitFailed
-from tensortime.formats import Oid, RelPath, parse_oid, parse_path
-from tensortime.gitcommand import clean_environment, git_program
+from tensortime.formats import Oid, RelPath, bytes_of, parse_oid, parse_path, text_of
+from tensortime.gitcommand import check_version, clean_environment, git_program
 
 NO_OID = Oid("0" * 40)
 
@@ -119,8 +119,10 @@ class Shadow:
             command.append(f"--work-tree={work_tree}")
         for setting in SETTINGS:
             command += ["-c", setting]
+        # A name is UTF-8 whatever the locale says; paths of the disk come as bytes.
+        command += [bytes_of(word) if isinstance(word, str) else word for word in words]
         done = subprocess.run(
-            [*command, *words],
+            command,
             cwd=work_tree or self.git_dir,
             env={**clean_environment(), **ENVIRONMENT},
             input=stdin,
@@ -129,6 +131,8 @@ class Shadow:
             check=False,
         )
         if done.returncode not in accept:
+            # Below the minimum every verb fails here, at the latest where it lists the refs: say why.
+            check_version()
             raise failure(words, done)
         return done
 
@@ -147,7 +151,7 @@ class Shadow:
                 fields.append(data[start:end])
                 start = end + 1
             size = int(fields[2])
-            refs.append(Ref(os.fsdecode(fields[0]), Oid(fields[1].decode()), data[start : start + size]))
+            refs.append(Ref(text_of(fields[0]), Oid(fields[1].decode()), data[start : start + size]))
             start += size + 1
         return RefList(tuple(refs), broken_refs(done.stderr))
 
@@ -158,7 +162,7 @@ class Shadow:
         oids = [Oid(oid.decode()) for _, oid in rows]
         commits = dict(self.read_objects(oids, missing_ok=True))
         refs = tuple(
-            Ref(os.fsdecode(name), Oid(oid.decode()), commits.get(oid.decode())) for name, oid in rows
+            Ref(text_of(name), Oid(oid.decode()), commits.get(oid.decode())) for name, oid in rows
         )
         return RefList(refs, broken_refs(done.stderr))
 
@@ -173,7 +177,7 @@ class Shadow:
         done = self.answer(
             "cat-file",
             "--batch",
-            stdin=b"".join(os.fsencode(name) + b"\n" for name in wanted),
+            stdin=b"".join(bytes_of(name) + b"\n" for name in wanted),
             accept=(0, 128),
         )
         data, start = done.stdout, 0
@@ -225,7 +229,7 @@ class Shadow:
         """What a ref points at."""
         with (
             contextlib.suppress(OSError, ValueError),
-            open(os.path.join(self.git_dir, name), encoding="ascii") as file,
+            open(os.path.join(os.fsencode(self.git_dir), bytes_of(name)), encoding="ascii") as file,
         ):
             return parse_oid(file.read().strip())
         line = self.run("rev-parse", "--verify", "--quiet", name, accept=(0, 1)).decode().strip()
@@ -252,15 +256,15 @@ def broken_refs(stderr: bytes) -> tuple[str, ...]:
     for line in stderr.splitlines():
         for mark in marks:
             if mark in line:
-                found.append(os.fsdecode(line.split(mark, 1)[1]))
+                found.append(text_of(line.split(mark, 1)[1]))
     return tuple(found)
 
 
 def failure(words: Sequence[str | bytes], done: subprocess.CompletedProcess[bytes]) -> GitFailed:
     """The error for a failed command: the last thing that git said."""
-    said = os.fsdecode(done.stderr).strip().splitlines()
+    said = text_of(done.stderr).strip().splitlines()
     text = next((line for line in said if line.startswith(("fatal:", "error:"))), said[-1] if said else "")
-    verb = os.fsdecode(words[0])
+    verb = words[0] if isinstance(words[0], str) else text_of(words[0])
     return GitFailed(
         "git {verb} failed with code {code}: {said}",
         verb=verb,

@@ -127,7 +127,7 @@ class TimeMachine:
         monitor = TerminalMonitor(sys.stderr, PREFIX)
         if ignore and add is not None:
             monitor.warn(message("ignore has no effect together with add"))
-        joined = os.environ.get("TENSORTIME_EXPERIMENT") or None
+        joined = os.environb.get(b"TENSORTIME_EXPERIMENT", b"").decode("utf-8", "surrogateescape") or None
         name = self.experiment or (name_of(joined) if joined else self._wanted)
         joins = self.experiment is not None or joined is not None or (add is not None and name is not None)
         try:
