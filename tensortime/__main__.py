@@ -1,5 +1,6 @@
 """`tensortime` and `python -m tensortime`: the verbs typed most often answer before typer is loaded."""
 
+import os
 import sys
 
 from tensortime import __version__
@@ -15,8 +16,18 @@ Verbs: backup, log, show, restore. tensortime --help says more, tensortime VERB 
 """
 
 
+def occupy_standard_streams() -> None:
+    """Where stdin, stdout or stderr was closed, no file of the store may get its number: others write to it."""
+    for fd in (0, 1, 2):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+
+
 def main() -> None:
     """The entry point of the command."""
+    occupy_standard_streams()
     arguments = sys.argv[1:]
     if not arguments:
         sys.stdout.write(WELCOME)

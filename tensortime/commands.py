@@ -1,12 +1,14 @@
 """What each command does once it is parsed: one call, one rendering, one exit code."""
 
 import contextlib
+import io
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TextIO
 
 from tensortime import api, render
 from tensortime.errors import TensorTimeError
@@ -45,8 +47,7 @@ def answer(common: Common, work: Callable[[TerminalMonitor], int]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nobody is left to tell.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_stdout()
         return 0
     except Exception as problem:
         if os.environ.get("TENSORTIME_DEBUG"):
@@ -70,10 +71,33 @@ def report_error(common: Common, error: TensorTimeError) -> None:
 
 def put(lines: Sequence[str]) -> None:
     """Results go to stdout; a reader that went away ends us quietly."""
-    encoding = sys.stdout.encoding or "utf-8"
+    stream: TextIO | None = sys.stdout  # None where it was closed: the work is done, nobody listens
+    if stream is None:
+        return
+    encoding = stream.encoding or "utf-8"
     text = "".join(line + "\n" for line in lines)
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-    sys.stdout.flush()
+    with written():
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        stream.flush()
+
+
+@contextlib.contextmanager
+def written() -> Iterator[None]:
+    """Turn a disk that is full behind stdout into an error that says so; a broken pipe stays one."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        forget_stdout()
+        reason = problem.strerror or str(problem)
+        raise TensorTimeError("the output cannot be written: {reason}", reason=reason) from problem
+
+
+def forget_stdout() -> None:
+    """Let what is still buffered go nowhere: Python would try once more when it ends, and complain."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def put_json(document: Mapping[str, object]) -> None:
@@ -152,13 +176,13 @@ def show(common: Common, experiment: str, path: str | None) -> int:
 
 def put_bytes(data: bytes | None, fd: int | None) -> None:
     """A file's bytes on stdout, as they are."""
-    out = sys.stdout.buffer
-    if fd is None:
-        out.write(data or b"")
-    else:
-        with os.fdopen(fd, "rb") as file:
-            shutil.copyfileobj(file, out, BLOCK)
-    out.flush()
+    with contextlib.ExitStack() as stack:
+        source = io.BytesIO(data or b"") if fd is None else stack.enter_context(os.fdopen(fd, "rb"))
+        stream: TextIO | None = sys.stdout
+        if stream is not None:
+            stack.enter_context(written())
+            shutil.copyfileobj(source, stream.buffer, BLOCK)
+            stream.flush()
 
 
 def restore(common: Common, experiment: str, destination: str | None, paths: Sequence[str], link: str) -> int:

@@ -27,6 +27,9 @@ SHOWN = 20
 LISTED = 8
 """Paths of one sort that a summary names."""
 
+LEAST = 24
+"""Cells that a table leaves for its first and last column together, as long as there is another to drop."""
+
 LONG = 120
 """Columns at most: a wide terminal is no reason for wide lines."""
 
@@ -194,12 +197,19 @@ def log_row(one: Experiment, now: datetime) -> tuple[str, ...]:
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
-    """Rows in columns: the first gives way before it takes more than half, the last takes what is left."""
+    """Rows in columns: the first gives way before it takes more than half, the last takes what is left.
+
+    Where less than LEAST cells are left for these two, columns between them go.
+    """
     everything = [header, *rows]
     widths = [max(cells(row[column]) for row in everything) for column in range(len(header))]
-    fixed = sum(widths[1:-1]) + 2 * (len(header) - 1)
-    room = max(width - fixed, 24)
-    widths[0] = min(widths[0], max(room - widths[-1], room * 3 // 4, 16))
+    room = width - sum(widths[1:-1]) - 2 * (len(header) - 1)
+    if room < LEAST and len(header) > 2:
+        gone = header.index(next(name for name in ("FILES", "SIZE", header[1]) if name in header[1:-1]))
+        narrower = [row[:gone] + row[gone + 1 :] for row in everything]
+        return table(narrower[0], narrower[1:], width)
+    room = max(room, LEAST // 2)
+    widths[0] = min(widths[0], max(room - widths[-1], room * 3 // 4))
     widths[-1] = max(room - widths[0], 4)
     lines = []
     for row in everything:
