@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from blake3 import blake3
 
 from tensortime import fsops, hardlinks
+from tensortime.destination import refuse_taken
 from tensortime.errors import (
     Damaged,
     GitFailed,
@@ -25,7 +26,6 @@ from tensortime.errors import (
     TargetExists,
     message,
 )
-from tensortime.destination import refuse_taken
 from tensortime.formats import META, Digest, RelPath, text_of
 from tensortime.history import Target, manifest_of, read_meta
 from tensortime.intake import FULL, THREADS, in_threads
@@ -38,7 +38,7 @@ from tensortime.shadow import TreeItem
 from tensortime.sidecar import HARDLINK, Sidecar, place_object
 from tensortime.sidecar import SYMLINK as BY_SYMLINK
 from tensortime.store import Store
-from tensortime.trees import MODE_FOLDER, MODE_LINK
+from tensortime.trees import MODE_FILE, MODE_FOLDER, MODE_LINK, MODE_PROGRAM, goes_into_git
 from tensortime.worktrees import link_worktree, mend_worktrees, write_marker
 
 RESTORED_BITS = 0o1777
@@ -83,28 +83,39 @@ def make_plan(store: Store, target: Target) -> Plan:
     """Read a backup and check that it can come back whole; Damaged names the first path that cannot."""
     items = store.shadow.tree(target.commit)
     manifest = manifest_of(read_meta(store.shadow, items))
+    check_paths(items, manifest)
     sidecar = store.sidecar()
-    files = {item.path for item in items if item.mode != MODE_FOLDER}
     for entry in manifest.entries.values():
-        path = entry.path
-        if is_meta(path) or path.split(b"/")[0] == b".git":
-            raise Damaged("the manifest is damaged: {path} is not the project's", path=text_of(path))
-        if entry.kind != SMALL and path in files:
-            raise Damaged("the manifest is damaged: {path} is listed, and is in git", path=text_of(path))
-        above = path.rpartition(b"/")[0]
-        while above:
-            if above in files:
-                raise Damaged("the manifest is damaged: {path} lies below a file", path=text_of(path))
-            above = above.rpartition(b"/")[0]
         if entry.digest is not None and entry.size is not None and not sidecar.holds(entry.digest, entry.size):
             raise Damaged(
                 "{experiment} cannot come back whole: the bytes of {path} are missing or damaged ({digest})",
                 experiment=target.experiment.name,
-                path=text_of(path),
+                path=text_of(entry.path),
                 digest=entry.digest,
                 hint=message("restore {name} --path … gives the other files", name=target.experiment.name),
             )
     return Plan(items, manifest)
+
+
+def check_paths(items: Sequence[TreeItem], manifest: Manifest) -> None:
+    """Damaged where a tree and its manifest cannot both be put into one folder, or reach for what is not theirs."""
+    modes = {item.path: item.mode for item in items}
+    for path in modes:
+        if not goes_into_git(path):
+            raise Damaged("a tree in the store is not ours: it holds {path}", path=text_of(path))
+    for entry in manifest.entries.values():
+        path, mode = entry.path, modes.get(entry.path)
+        if is_meta(path) or b".git" in path.split(b"/"):
+            raise Damaged("the manifest is damaged: {path} is not the project's", path=text_of(path))
+        if entry.kind == SMALL and mode not in (MODE_FILE, MODE_PROGRAM):
+            raise Damaged("the manifest is damaged: {path} is listed as a file in git", path=text_of(path))
+        if entry.kind != SMALL and mode is not None and (entry.kind, mode) != (FOLDER, MODE_FOLDER):
+            raise Damaged("the manifest is damaged: {path} is listed, and is in git", path=text_of(path))
+        above = path.rpartition(b"/")[0]
+        while above:
+            if modes.get(RelPath(above), MODE_FOLDER) != MODE_FOLDER:
+                raise Damaged("the manifest is damaged: {path} lies below a file", path=text_of(path))
+            above = above.rpartition(b"/")[0]
 
 
 def restore(
@@ -330,6 +341,5 @@ def explain(problem: BaseException, destination: str) -> BaseException:
 
 def watch_links(store: Store, digests: set[Digest]) -> None:
     """Hard links into a worktree can be written through: they are watched from now on."""
-    path = store.path(".cache", "hardlinks")
-    watched = hardlinks.read_watched(path) or {}
-    hardlinks.write_watched(path, store.sidecar(), digests | set(watched), store.path(".tmp"))
+    with contextlib.suppress(OSError):
+        hardlinks.update_watched(store, dict.fromkeys(digests, hardlinks.LOOK_AGAIN), keep_known=True)

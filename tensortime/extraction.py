@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tensortime import fsops
-from tensortime.checkout import Plan, is_meta, make_folder, parent_of, place_large, watch_links
+from tensortime.checkout import Plan, check_paths, is_meta, make_folder, parent_of, place_large, watch_links
 from tensortime.destination import refuse_inside_store
 from tensortime.errors import Damaged, NoSpace, StoreUnusable, TargetExists, UnknownPath, message
 from tensortime.formats import RelPath, bytes_of, text_of
@@ -48,7 +48,9 @@ class Selection:
 def read_plan(store: Store, target: Target) -> Plan:
     """A backup's paths, without asking whether all of it can come back."""
     items = store.shadow.tree(target.commit)
-    return Plan(items, manifest_of(read_meta(store.shadow, items)))
+    manifest = manifest_of(read_meta(store.shadow, items))
+    check_paths(items, manifest)
+    return Plan(items, manifest)
 
 
 def select(plan: Plan, target: Target, paths: Sequence[str]) -> Selection:

@@ -6,13 +6,24 @@ more than one link is hashed again.
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from tensortime import fsops
 from tensortime.formats import Digest, parse_digest
 from tensortime.sidecar import Sidecar, rehash_object
+from tensortime.statcache import LARGE_WINDOW_NS, StatKey, is_settled
+from tensortime.store import Store
 
 Watched = dict[Digest, list[int]]
+"""The stat that each object had when its bytes were right."""
+
+LOOK_AGAIN: list[int] = []
+"""In place of a stat that does not stand for the bytes: the next backup hashes this object again."""
+
+
+def watch_file(store: Store) -> str:
+    """Where the stats are remembered."""
+    return store.path(".cache", "hardlinks")
 
 
 def read_watched(path: str) -> Watched | None:
@@ -24,19 +35,31 @@ def read_watched(path: str) -> Watched | None:
         return None
 
 
-def write_watched(path: str, sidecar: Sidecar, digests: set[Digest], staging: str) -> None:
-    """Remember these objects as they are now."""
-    rows = {digest: stat for digest in sorted(digests) if (stat := stat_of(sidecar, digest))}
-    fsops.write_atomic(path, json.dumps(rows).encode(), staging=staging, durable=False)
+def update_watched(store: Store, rows: Watched, *, lost: Collection[Digest] = (), keep_known: bool = False) -> None:
+    """Remember these stats, forget what was lost, keep what others noted meanwhile.
+
+    `keep_known`: this is an addition. Where nothing can be read nothing is written then: a list of a few would
+    hide the others, while no list makes the next backup look at all.
+    """
+    with fsops.locked(store.path(".tmp", "hardlinks.lock"), wait=1.0):
+        found = read_watched(watch_file(store))
+        if found is None and keep_known:
+            return
+        kept = {digest: stat for digest, stat in (found or {}).items() if digest not in lost}
+        merged = {**kept, **rows}
+        if merged != found:
+            data = json.dumps(merged, sort_keys=True).encode()
+            fsops.write_atomic(watch_file(store), data, staging=store.path(".tmp"), durable=False)
 
 
-def stat_of(sidecar: Sidecar, digest: Digest) -> list[int] | None:
-    """What changes when somebody writes to an object; None where it is gone."""
+def stat_of(sidecar: Sidecar, digest: Digest, now_ns: int) -> tuple[list[int], bool] | None:
+    """What changes when somebody writes to an object, and whether it stands for the bytes; None if it is gone."""
     try:
         info = os.lstat(sidecar.path_of(digest))
     except OSError:
         return None
-    return [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
+    key = StatKey(info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+    return list(key), is_settled(key, now_ns, LARGE_WINDOW_NS)
 
 
 def linked_objects(sidecar: Sidecar) -> Iterator[Digest]:
@@ -49,21 +72,22 @@ def linked_objects(sidecar: Sidecar) -> Iterator[Digest]:
                     yield Digest(f"blake3:{folder}{entry.name}")
 
 
-def drop_written(sidecar: Sidecar, watched: Watched | None) -> tuple[set[Digest], list[Digest]]:
-    """The hard-linked objects that are still right, and those that somebody wrote to.
+def drop_written(sidecar: Sidecar, watched: Watched | None, now_ns: int) -> tuple[Watched, list[Digest]]:
+    """The hard-linked objects that are still right with their stats, and those that somebody wrote to.
 
     The latter lose their name in the store (the user's file stays), so that nobody takes the wrong bytes for
     them and a later backup can store the right ones again.
     """
-    remembered = watched if watched is not None else dict.fromkeys(linked_objects(sidecar))
-    good: set[Digest] = set()
+    remembered = watched if watched is not None else dict.fromkeys(linked_objects(sidecar), LOOK_AGAIN)
+    good: Watched = {}
     lost: list[Digest] = []
     for digest, stat in remembered.items():
-        now = stat_of(sidecar, digest)
+        # Before the bytes are read: a write that comes meanwhile then shows as a change later.
+        now = stat_of(sidecar, digest, now_ns)
         if now is None:
             continue
-        if now == stat or rehash_object(sidecar, digest):
-            good.add(digest)
+        if now[0] == stat or rehash_object(sidecar, digest):
+            good[digest] = now[0] if now[1] else LOOK_AGAIN
         else:
             os.unlink(sidecar.path_of(digest))
             lost.append(digest)

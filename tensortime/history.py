@@ -1,11 +1,12 @@
 """What a store holds: its experiments, their backups, and what a name means. Reads only."""
 
+import contextlib
 import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tensortime.errors import AmbiguousName, Damaged, UnknownExperiment
+from tensortime.errors import AmbiguousName, Damaged, TensorTimeError, UnknownExperiment
 from tensortime.formats import META, Digest, Oid, text_of
 from tensortime.manifest import Manifest, decode_manifest
 from tensortime.names import ExperimentName, problem_of
@@ -241,9 +242,11 @@ def losses(shadow: Shadow, catalog: Catalog, digests: Sequence[Digest]) -> tuple
         return ()
     holders: dict[str, dict[str, None]] = {}
     for experiment in catalog.experiments:
-        for entry in read_history(shadow, experiment.commit):
-            manifest = manifest_of(read_meta(shadow, shadow.tree(entry.commit)))
-            for row in manifest.large():
-                if row.digest in digests:
-                    holders.setdefault(text_of(row.path), {})[experiment.name] = None
+        # What is damaged otherwise must not keep anybody from hearing what the others have lost.
+        with contextlib.suppress(TensorTimeError):
+            for entry in read_history(shadow, experiment.commit):
+                manifest = manifest_of(read_meta(shadow, shadow.tree(entry.commit)))
+                for row in manifest.large():
+                    if row.digest in digests:
+                        holders.setdefault(text_of(row.path), {})[experiment.name] = None
     return tuple(Lost(path, tuple(names)) for path, names in sorted(holders.items()))

@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 from tensortime import fsops
 from tensortime.errors import NoSpace
-from tensortime.formats import RelPath, text_of
+from tensortime.formats import Digest, RelPath, text_of
 from tensortime.monitor import Meter, Monitor
 from tensortime.packs import Kind, Packed, PackWriter, object_id, pack_object
 from tensortime.reports import Skipped
@@ -54,7 +54,8 @@ class Intake:
     learned: dict[RelPath, Known] = field(default_factory=dict)
     """For the stat cache: small files that have settled, and all large ones."""
     stored_bytes: int = 0
-    methods: dict[str, int] = field(default_factory=dict)
+    brought: set[Digest] = field(default_factory=set)
+    """Objects that were not in the sidecar before."""
 
 
 @dataclass(frozen=True)
@@ -298,7 +299,7 @@ def take_large(
     def store(file: FileStat) -> Stored | NoRoom | OSError:
         meter = Meter(reading.monitor, file.size, lock, stop)
         try:
-            return store_file(
+            stored = store_file(
                 sidecar,
                 lambda: source.open(file),
                 room=room,
@@ -306,6 +307,9 @@ def take_large(
                 link_from=source.root + b"/" + file.path if is_hardlink(file.path) else None,
                 advance=meter,
             )
+            if stored.method != KNOWN:
+                intake.brought.add(stored.digest)
+            return stored
         except (NoRoom, OSError) as problem:
             return problem
         finally:
@@ -329,7 +333,6 @@ def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -
     intake.large[file.path] = LargeFile(
         stored.digest, stored.size, stat.S_IMODE(info.st_mode) & PERMISSIONS, info.st_mtime_ns, stored.changed
     )
-    intake.methods[stored.method] = intake.methods.get(stored.method, 0) + 1
     if stored.method == COPY:
         intake.stored_bytes += min(stored.size, info.st_blocks * 512)
     # A new hard link changed the file's ctime after `info` was taken.
@@ -340,11 +343,6 @@ def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -
     if not (stored.settled and key.size == stored.size and is_settled(key, source.now_ns, LARGE_WINDOW_NS)):
         key = key._replace(mtime_ns=UNSETTLED)
     intake.learned[file.path] = Known(key, bytes.fromhex(stored.digest.removeprefix("blake3:")))
-
-
-def brought_bytes(intake: Intake) -> bool:
-    """Whether any object is new in the sidecar."""
-    return any(method != KNOWN for method in intake.methods)
 
 
 def room_reason(problem: NoRoom) -> str:

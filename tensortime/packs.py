@@ -376,6 +376,11 @@ class PackIndex:
     def __contains__(self, oid: bytes) -> bool:
         return self._row(oid) is not None
 
+    @property
+    def checksum(self) -> bytes:
+        """The trailer of the pack that this idx belongs to."""
+        return self._data[-2 * OID_SIZE : -OID_SIZE]
+
     def offset(self, oid: bytes) -> int:
         """Return where the object's entry begins in the pack; KeyError if the pack does not hold it."""
         row = self._row(oid)

@@ -90,9 +90,7 @@ def publish(
     if found.nested:
         top = os.fsencode(session.place.project) + b"/"
         facts["nested"] = nested_heads((top + path, path) for path in found.nested)
-    session.sidecar.sync(
-        {file.digest for file in taken.large.values()} if intake.brought_bytes(taken) else ()
-    )
+    session.sidecar.sync({file.digest for file in taken.large.values()} if taken.brought else ())
     for _ in range(ATTEMPTS):
         begun = begin(session, catalog)
         contents = fresh

@@ -271,6 +271,17 @@ def link_in(sidecar: Sidecar, source: bytes, before: os.stat_result, digest: Dig
     return True
 
 
+def why_no_link(sidecar: Sidecar, source: bytes) -> str | None:
+    """Why a file of the project cannot be hard-linked into the store; None where it can."""
+    staged = os.path.join(os.fsencode(sidecar.staging), b"link-" + os.urandom(8).hex().encode())
+    try:
+        os.link(source, staged, follow_symlinks=False)
+        os.unlink(staged)
+    except OSError as problem:
+        return "another file system" if problem.errno == errno.EXDEV else problem.strerror
+    return None
+
+
 def place_object(
     sidecar: Sidecar,
     digest: Digest,
@@ -291,7 +302,7 @@ def place_object(
         target = fsops.create_file(name, 0o600, dir_fd=folder_fd)
         try:
             hasher = blake3()
-            if fsops.clone(source, target):
+            if how != COPY and fsops.clone(source, target):
                 method, done = REFLINK, fsops.hash_file(target, size, hasher, advance)
             elif how == REFLINK:
                 raise no_reflink()

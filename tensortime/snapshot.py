@@ -9,7 +9,7 @@ expected old commit). Until the ref moves nothing has happened: a crash leaves o
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -21,14 +21,14 @@ from tensortime.formats import Digest, text_of
 from tensortime.ignoring import Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
-from tensortime.packs import PackIndex, PackWriter
+from tensortime.packs import PackDamaged, PackIndex, PackWriter
 from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.publication import publish
 from tensortime.reports import BackupReport, Lost
 from tensortime.scan import FileStat, Scan, scan
 from tensortime.session import BackupOptions, Collector, Session
-from tensortime.sidecar import Room, Sidecar, can_clone
+from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
 from tensortime.statcache import StatCache, StatKey, cache_name, load_cache, save_cache, still_there
 from tensortime.store import Store
 
@@ -51,23 +51,52 @@ def back_up(
 ) -> BackupReport:
     """Make one backup. NoSpace, StoreBusy, StoreUnusable, GitFailed, OSError; nothing is published then."""
     started = time.monotonic()
-    with store.in_use(), store.staging() as staging:
-        session = Session(place, store, options, staging, monitor)
-        catalog = history.read_catalog(store.shadow)
-        lost, linked = check_hardlinks(session, catalog)
-        cache = usable_cache(store, place)
-        found = find_files(session)
-        source = Source(os.fsencode(place.project), os.stat(os.path.join(staging, "lock")).st_mtime_ns)
-        with session.writer() as writer:
-            taken = take_in(session, source, found, cache, writer)
-            fresh = gather(writer, cache.objects, taken, found)
-            report = publish(session, catalog, writer, cache, fresh, found, taken, collector)
-        fold_when_due(store)
-        remember(session, cache, taken)
-        linked |= {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}
-        if linked:
-            hardlinks.write_watched(store.path(".cache", "hardlinks"), session.sidecar, linked, staging)
-    return replace(report, lost=lost, seconds=time.monotonic() - started)
+    packs, taken = pack_sizes(store), Intake()
+    try:
+        with store.in_use(), store.staging() as staging:
+            session = Session(place, store, options, staging, monitor)
+            report = back_up_into(session, taken, collector)
+    except BaseException:
+        take_back(store, taken, packs)
+        raise
+    return replace(report, seconds=time.monotonic() - started)
+
+
+def back_up_into(session: Session, taken: Intake, collector: Collector) -> BackupReport:
+    """All steps of a backup; what is read is noted in `taken`."""
+    place, store, options = session.place, session.store, session.options
+    catalog = history.read_catalog(store.shadow)
+    now_ns = os.stat(os.path.join(session.staging, "lock")).st_mtime_ns
+    lost, watched = check_hardlinks(session, catalog, now_ns)
+    cache = usable_cache(store, place)
+    found = find_files(session)
+    taken.skipped += found.skipped
+    with session.writer() as writer:
+        take_in(session, taken, Source(os.fsencode(place.project), now_ns), found, cache, writer)
+        fresh = gather(writer, cache.objects, taken, found)
+        report = publish(session, catalog, writer, cache, fresh, found, taken, collector)
+    fold_when_due(store)
+    remember(session, cache, taken)
+    linked = {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}
+    with contextlib.suppress(OSError):
+        hardlinks.update_watched(store, {**dict.fromkeys(linked, hardlinks.LOOK_AGAIN), **watched})
+    return replace(report, lost=lost)
+
+
+def take_back(store: Store, taken: Intake, packs: Mapping[str, int]) -> None:
+    """Remove the objects that a failed backup brought, so that it leaves the disk no fuller than it was.
+
+    Only where no other backup can have come to rely on them: none runs now, and none has published since
+    (each publishes at least one pack).
+    """
+    if not taken.brought:
+        return
+    with contextlib.suppress(OSError), fsops.locked(store.path(".lock")) as alone:
+        others = any(os.path.isdir(store.path(".tmp", name)) for name in os.listdir(store.path(".tmp")))
+        if alone and not others and pack_sizes(store) == packs:
+            for digest in taken.brought:
+                with contextlib.suppress(OSError):
+                    os.unlink(store.sidecar().path_of(digest))
 
 
 def find_files(session: Session) -> Scan:
@@ -96,13 +125,15 @@ def find_files(session: Session) -> Scan:
     return found
 
 
-def check_hardlinks(session: Session, catalog: history.Catalog) -> tuple[tuple[Lost, ...], set[Digest]]:
+def check_hardlinks(
+    session: Session, catalog: history.Catalog, now_ns: int
+) -> tuple[tuple[Lost, ...], hardlinks.Watched]:
     """What was lost because somebody wrote to a hard-linked file, and the linked objects that are whole."""
     store = session.store
-    watched = hardlinks.read_watched(store.path(".cache", "hardlinks"))
-    if watched is None and os.listdir(store.path(".cache")):
-        return (), set()
-    good, written = hardlinks.drop_written(session.sidecar, watched)
+    watched = hardlinks.read_watched(hardlinks.watch_file(store))
+    good, written = hardlinks.drop_written(session.sidecar, watched, now_ns)
+    if written:
+        hardlinks.update_watched(store, good, lost=written)
     return history.losses(store.shadow, catalog, written), good
 
 
@@ -111,16 +142,27 @@ def usable_cache(store: Store, place: Place) -> StatCache:
     present = pack_sizes(store)
     cache = load_cache(store.path(".cache", cache_name(place.project)), store.store_id, present)
     if cache.objects and not cache.packs:
-        folder = store.path(".shadow", "objects", "pack")
-        kept = (oid for name in present for oid in PackIndex(os.path.join(folder, name + ".idx")))
-        return still_there(cache, kept)
+        return still_there(cache, (oid for name in present for oid in ids_in_pack(store, name)))
     return cache
 
 
-def take_in(session: Session, source: Source, found: Scan, cache: StatCache, writer: PackWriter) -> Intake:
+def ids_in_pack(store: Store, name: str) -> Iterable[bytes]:
+    """The ids of a pack; none where the pack or its idx was cut short: their bytes are then stored again."""
+    pack = store.path(".shadow", "objects", "pack", name)
+    try:
+        index = PackIndex(pack + ".idx")
+        with open(pack + ".pack", "rb") as file:
+            file.seek(-len(index.checksum), os.SEEK_END)
+            return index if file.read() == index.checksum else ()
+    except (PackDamaged, OSError):
+        return ()
+
+
+def take_in(
+    session: Session, taken: Intake, source: Source, found: Scan, cache: StatCache, writer: PackWriter
+) -> None:
     """Read every file that the cache does not know."""
     options, sidecar, monitor = session.options, session.sidecar, session.monitor
-    taken = Intake(skipped=list(found.skipped))
     small: list[FileStat] = []
     large: list[FileStat] = []
     for file in found.files:
@@ -134,14 +176,14 @@ def take_in(session: Session, source: Source, found: Scan, cache: StatCache, wri
     room = space_left(session.store, sum(file.size for file in small), options.max_store)
     monitor.begin("store", len(small) + len(large), sum(file.size for file in (*small, *large)))
     seen_before = moved_or_touched(cache)
-    announce(source, sidecar, [file for file in large if not seen_before(file)], monitor)
+    fresh = [file for file in large if not seen_before(file)]
+    announce(source, sidecar, without_links(source, sidecar, fresh, options, monitor), monitor)
     with ThreadPoolExecutor(intake.THREADS, "tensortime") as pool:
         reading = intake.Reading(source, options.large_size, monitor, pool)
         large += intake.take_small(taken, reading, small, writer, cache.objects)
         intake.take_large(
             taken, reading, large, sidecar, room=room, hash_first=seen_before, is_hardlink=options.is_hardlink
         )
-    return taken
 
 
 def moved_or_touched(cache: StatCache) -> Callable[[FileStat], bool]:
@@ -177,6 +219,29 @@ def space_left(store: Store, small_bytes: int, max_store: int | None) -> Room:
     if max_store is not None:
         spare = min(spare, max_store - store.used_bytes())
     return Room(spare - small_bytes)
+
+
+def without_links(
+    source: Source, sidecar: Sidecar, files: list[FileStat], options: BackupOptions, monitor: Monitor
+) -> list[FileStat]:
+    """The files that are not stored by hard link. Where linking was asked for and fails, that is said."""
+    linked = [file for file in files if options.is_hardlink(file.path)]
+    if not linked:
+        return files
+    problem = why_no_link(sidecar, source.root + b"/" + linked[0].path)
+    if problem is None:
+        return [file for file in files if not options.is_hardlink(file.path)]
+    if not can_clone(sidecar, lambda: source.open(linked[0])):
+        monitor.warn(
+            message(
+                "{path} cannot be hard-linked into {store} ({problem}): {size} are copied",
+                path=text_of(linked[0].path) + (f" and {len(linked) - 1} more" if len(linked) > 1 else ""),
+                store=os.path.dirname(sidecar.folder),
+                problem=problem,
+                size=sum(file.size for file in linked),
+            )
+        )
+    return files
 
 
 def announce(source: Source, sidecar: Sidecar, files: list[FileStat], monitor: Monitor) -> None:

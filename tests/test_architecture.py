@@ -26,8 +26,8 @@ LAYERS = """
     publication
     commits  destination
     intake  worktrees  session
-    history  project  scan  folding
-    reports  store  ignoring  trees  hardlinks
+    history  project  scan  folding  hardlinks
+    reports  store  ignoring  trees
     mending  environment  statcache
     shadow  repository  sidecar  config  manifest  trailers  policy  names  monitor
     gitcommand  redaction
