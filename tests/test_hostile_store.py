@@ -1,0 +1,205 @@
+"""A store is data only: what somebody put into it never runs, leads nowhere else, and nobody else can read it.
+
+CASES S09, S15.
+"""
+
+import os
+import shlex
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from builders import Tree, assert_same_tree, snapshot_of, user_git
+
+import tensortime
+from tensortime.errors import StoreUnusable
+
+
+def canary(path: Path, sign: Path) -> Path:
+    """A program that leaves a sign when it runs, and then fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\necho "$0 $*" >> {shlex.quote(str(sign))}\nexit 1\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with an experiment `first`."""
+    tree = Tree(tmp_path / "project").file("train.py", b"print(1)\n").file("data.csv", b"1,2\n")
+    tree.file("weights.bin", size=1_200_000).file("run.sh", b"#!/bin/sh\n", mode=0o755)
+    tensortime.backup(directory=tree.root, name="first")
+    return tree.root
+
+
+# --- S09: a store that somebody else prepared
+
+
+def hostile_config(lines: str) -> Callable[[Path, Path], None]:
+    """An attack: these lines at the end of the store's configuration."""
+
+    def attack(shadow: Path, evil: Path) -> None:
+        with open(shadow / "config", "a") as file:
+            file.write(lines.format(evil=evil))
+
+    return attack
+
+
+def hostile_file(name: str, text: str) -> Callable[[Path, Path], None]:
+    """An attack: a file in the shadow repository."""
+
+    def attack(shadow: Path, evil: Path) -> None:
+        (shadow / name).parent.mkdir(parents=True, exist_ok=True)
+        (shadow / name).write_text(text.format(evil=evil))
+
+    return attack
+
+
+def hostile_hooks(shadow: Path, evil: Path) -> None:
+    """Hooks in the shadow repository itself, and a configuration that does not turn them off."""
+    shutil.copytree(evil / "hooks", shadow / "hooks")
+    text = (shadow / "config").read_text()
+    (shadow / "config").write_text(text.replace("\thooksPath = /dev/null\n", ""))
+
+
+def hostile_worktree_config(shadow: Path, evil: Path) -> None:
+    """A configuration of its own for the main and for every other worktree."""
+    hostile_config("[extensions]\n\tworktreeConfig = true\n")(shadow, evil)
+    for folder in (shadow, *(shadow / "worktrees").iterdir()):
+        (folder / "config.worktree").write_text(f"[core]\n\tfsmonitor = {evil}/program\n")
+
+
+def hostile_commondir(shadow: Path, evil: Path) -> None:
+    """The shadow repository and the worktree share another one, whose configuration runs a program."""
+    for folder in (shadow, *(shadow / "worktrees").iterdir()):
+        (folder / "commondir").write_text(f"{evil}/repository\n")
+
+
+def hostile_replacements(shadow: Path, evil: Path) -> None:
+    """Every blob is replaced by another one when git is asked for it."""
+    git = [f"--git-dir={shadow}"]
+    other = user_git(*git, "hash-object", "-w", str(evil / "program"), cwd=evil).strip()
+    for line in user_git(*git, "ls-tree", "-r", "refs/experiments/first", cwd=evil).splitlines():
+        oid = line.split()[2]
+        user_git(*git, "update-ref", f"refs/replace/{oid}", other, cwd=evil)
+    text = (shadow / "config").read_text()
+    (shadow / "config").write_text(text.replace("useReplaceRefs = false", "useReplaceRefs = true"))
+
+
+ATTACKS = {
+    "fsmonitor": hostile_config("[core]\n\tfsmonitor = {evil}/program\n"),
+    "hooksPath": hostile_config("[core]\n\thooksPath = {evil}/hooks\n"),
+    "include": hostile_config("[include]\n\tpath = {evil}/config\n"),
+    "includeIf": hostile_config('[includeIf "gitdir:/**"]\n\tpath = {evil}/config\n'),
+    "diff": hostile_config("[diff]\n\texternal = {evil}/program\n[core]\n\tpager = {evil}/program\n"),
+    "ssh": hostile_config("[core]\n\tsshCommand = {evil}/program\n\talternateRefsCommand = {evil}/program\n"),
+    "worktree": hostile_config("[core]\n\tbare = false\n\tworktree = {evil}\n"),
+    "alias": hostile_config('[alias]\n\texperiments = "!{evil}/program"\n'),
+    "promisor": hostile_config(
+        "[core]\n\trepositoryformatversion = 1\n[extensions]\n\tpartialClone = o\n"
+        '[remote "o"]\n\turl = ext::{evil}/program\n\tpromisor = true\n[protocol]\n\tallow = always\n'
+    ),
+    "filter": lambda shadow, evil: (
+        hostile_config('[filter "x"]\n\tclean = {evil}/program\n\tsmudge = {evil}/program\n')(shadow, evil),
+        hostile_file("info/attributes", "* filter=x\n")(shadow, evil),
+    ),
+    "hooks": hostile_hooks,
+    "config.worktree": hostile_worktree_config,
+    "commondir": hostile_commondir,
+    "alternates": hostile_file("objects/info/alternates", "{evil}/repository/objects\n"),
+    "grafts": hostile_file("info/grafts", "0" * 40 + "\n"),
+    "sparse-checkout": hostile_file("info/sparse-checkout", "/nothing\n"),
+    "replace": hostile_replacements,
+}
+
+
+@pytest.fixture
+def evil(tmp_path: Path) -> Path:
+    """Programs, hooks, a configuration and a repository that leave a sign when git obeys them."""
+    outside = tmp_path / "evil"
+    program = canary(outside / "program", outside / "sign")
+    for hook in ("post-checkout", "post-index-change", "reference-transaction", "pre-auto-gc"):
+        canary(outside / "hooks" / hook, outside / "sign")
+    (outside / "config").write_text(f"[core]\n\tfsmonitor = {program}\n\thooksPath = {outside}/hooks\n")
+    user_git("init", "--quiet", "--bare", str(outside / "repository"), cwd=outside)
+    with open(outside / "repository" / "config", "a") as file:
+        file.write(f"[include]\n\tpath = {outside}/config\n")
+    return outside
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_a_hostile_store_is_data_only(attack: str, project: Path, tmp_path: Path, evil: Path) -> None:
+    """S09: what a store tells git to run or read is undone before git is called, for us and for a person after us."""
+    old = Path(tensortime.restore("first", directory=project).path)
+    shadow = project / "tensortime" / ".shadow"
+    ours = (shadow / "config").read_bytes()
+    ATTACKS[attack](shadow, evil)
+    assert tensortime.backup(directory=project, name="second").files == 4
+    restored = Path(tensortime.restore("first", tmp_path / "restored", directory=project).path)
+    assert_same_tree(project, restored)
+    for folder in (old, restored):
+        assert user_git("log", "--all", "--format=%s%d", cwd=folder)
+        for words in (("status", "--porcelain"), ("diff",), ("add", "--all"), ("status", "--porcelain")):
+            assert user_git(*words, cwd=folder) == ""
+    assert not (evil / "sign").exists(), (evil / "sign").read_text()
+    assert (shadow / "config").read_bytes() == ours
+
+
+LED_AWAY = (".shadow", ".objects", ".cache", ".tmp", ".lock", ".objects/blake3", ".shadow/objects", ".shadow/refs")
+LED_AWAY_DEEPER = (
+    ".shadow/info",
+    ".shadow/objects/pack",
+    ".shadow/refs/experiments",
+    ".shadow/worktrees",
+    ".shadow/config",
+)
+
+
+@pytest.mark.parametrize("name", [*LED_AWAY, *LED_AWAY_DEEPER])
+def test_a_store_that_leads_elsewhere_is_refused(name: str, project: Path, tmp_path: Path) -> None:
+    """S09: a folder of the store that is a symbolic link is named, and nothing is written behind it."""
+    tensortime.restore("first", directory=project)
+    inside, behind = project / "tensortime" / name, tmp_path / "behind"
+    inside.rename(behind)
+    inside.symlink_to(behind)
+    before = snapshot_of(tmp_path)
+    for verb in (
+        lambda: tensortime.log(directory=project),
+        lambda: tensortime.backup(directory=project),
+        lambda: tensortime.restore("first", tmp_path / "restored", directory=project),
+    ):
+        with pytest.raises(StoreUnusable, match=r"(?i)symbolic link"):
+            verb()
+    assert snapshot_of(tmp_path) == before
+
+
+# --- S15: who may read it
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Run the test under this umask."""
+    before = os.umask(request.param)
+    yield request.param
+    assert os.umask(before) == request.param, "a verb changed the umask of the process"
+
+
+def test_nobody_else_can_read_a_store(umask: int, tmp_path: Path) -> None:
+    """S15: folders 0700, files 0600, objects and packs 0400, whatever the umask; restored files have their own modes."""
+    tree = Tree(tmp_path / "project").file("train.py", mode=0o644).file("weights.bin", size=1_200_000, mode=0o640)
+    tree.file("run.sh", mode=0o755).file("secret", mode=0o600).folder("empty", mode=0o755)
+    user_git("init", "--quiet", cwd=tree.root)
+    tensortime.backup(directory=tree.root, name="first")
+    restored = Path(tensortime.restore("first", directory=tree.root).path)
+    tensortime.backup(directory=restored, name="second")
+    store = tree.root / "tensortime"
+    assert stat.S_IMODE(store.stat().st_mode) == 0o700
+    found = snapshot_of(store, exclude=["first"])
+    frozen = (b".objects/", b".shadow/objects/pack/")
+    for path, entry in found.items():
+        wanted = 0o700 if entry.kind == "folder" else 0o400 if path.startswith(frozen) else 0o600
+        assert entry.mode == wanted, f"{os.fsdecode(path)} has mode {entry.mode:04o}"
+    assert sum(path.startswith(frozen) for path in found) > 4
+    assert_same_tree(tree.root, restored)
