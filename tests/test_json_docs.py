@@ -1,0 +1,63 @@
+"""docs/json.md says what --json prints: every document has the fields of its example, every kind of error is listed."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import Tree, run_cli
+
+from tensortime import errors
+
+TEXT = (Path(__file__).parent.parent / "docs/json.md").read_text(encoding="utf-8")
+VERBS = {
+    "backup": ("backup", "--name", "x"),
+    "log": ("log",),
+    "show": ("show", "base"),
+    "restore": ("restore", "base"),
+    "error": ("show", "nothing"),
+}
+
+
+def example(verb: str) -> dict[str, Any]:
+    """The example in the section of a verb."""
+    section = TEXT.split(f"\n## {verb}\n")[1].split("\n## ")[0]
+    found = re.search(r"```json\n(.*?)```", section, re.DOTALL)
+    assert found, f"no example of {verb}"
+    document = json.loads(found[1])
+    assert isinstance(document, dict)
+    return document
+
+
+def shape(value: object, *, free: bool = False) -> object:
+    """The fields of a document, in their order, down to what a person or run.json may fill freely."""
+    if isinstance(value, dict) and not free:
+        return {key: shape(item, free=key in ("params", "metrics", "run")) for key, item in value.items()}
+    if isinstance(value, list):
+        return [shape(value[0])] if value and isinstance(value[0], dict) else []
+    return type(value).__name__
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_document_is_as_its_example(tmp_path: Path, verb: str) -> None:
+    """Real output and example have the same fields of the same types in the same order."""
+    tree = Tree(tmp_path / "p").file("train.py").file(".env").fifo("pipe")
+    run_cli("backup", "--name", "base", cwd=tree.root)
+    if verb == "show":
+        run_cli("backup", "--name", "base", "--add", "train.py", cwd=tree.root)
+    found = json.loads(run_cli(*VERBS[verb], "--json", cwd=tree.root).stdout)
+    assert json.dumps(shape(found)) == json.dumps(shape(example(verb)))
+
+
+def kinds(error: type[errors.TensorTimeError]) -> dict[str, int]:
+    """An error's kind and those of all below it, with their exit codes."""
+    below = {kind: code for child in error.__subclasses__() for kind, code in kinds(child).items()}
+    return {error.kind: error.exit_code, **below}
+
+
+def test_every_kind_of_error_is_listed_with_its_exit_code() -> None:
+    """The table at the end names all kinds, each in the row of its exit code."""
+    rows = re.findall(r"^\| (\d) \| (.*) \|$", TEXT, re.MULTILINE)
+    listed = {kind: int(code) for code, names in rows for kind in re.findall(r"`([a-z-]+)`", names)}
+    assert listed == kinds(errors.TensorTimeError)
