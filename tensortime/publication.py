@@ -11,13 +11,13 @@ from tensortime import fsops, history, intake
 from tensortime.commits import Run, describe_run, overlay, read_contents, write_commit
 from tensortime.environment import host_id
 from tensortime.errors import StoreBusy
+from tensortime.findings import Scan
 from tensortime.formats import Oid, text_of
 from tensortime.intake import Intake
 from tensortime.names import LONGEST_NAME, ExperimentName, cut, default_name
 from tensortime.packs import PackWriter
 from tensortime.reports import BackupReport
 from tensortime.repository import nested_heads
-from tensortime.scan import Scan
 from tensortime.session import Collector, Session
 from tensortime.shadow import NO_OID
 from tensortime.statcache import StatCache
@@ -28,8 +28,9 @@ from tensortime.trees import Contents
 ENVIRONMENT_SECONDS = 0.03
 """How long a backup waits, once the files are in, for what run.json records."""
 
-ATTEMPTS = 5
-"""How often the commit is written again when another backup took the name or moved the ref meanwhile."""
+ATTEMPTS = 100
+"""How often the commit is written again when another backup took the name or moved the ref meanwhile. Each time one
+of the others got through, so this many of a sweep may begin in the same second with the same note."""
 
 
 @dataclass(frozen=True)
