@@ -5,13 +5,15 @@ import re
 import subprocess
 import unicodedata
 from datetime import datetime
+from pathlib import Path
 
 import pytest
-from builders import clean_environment
+from builders import Tree, clean_environment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tensortime.errors import BadName
+from tensortime import api
+from tensortime.errors import BadName, UsageError
 from tensortime.names import (
     LONGEST_NAME,
     LONGEST_NOTE_PART,
@@ -172,3 +174,17 @@ def test_a_taken_name_gets_the_first_free_number(text: str, others: int) -> None
     assert last == wanted if not others else last.endswith(f"-{others + 1}")
     assert problem_of(last) == ""
     assert len(last.encode()) <= LONGEST_NAME
+
+
+def test_s01_as_a_note_everything_is_kept(tmp_path: Path) -> None:
+    """S01: as a note each of these is kept verbatim, and the experiment gets a possible name; only NUL is refused."""
+    tree = Tree(tmp_path / "p").file("train.py")
+    for text, _, _ in S01:
+        if "\0" in text:
+            with pytest.raises(UsageError, match="holds a NUL"):
+                api.backup(directory=tree.root, note=text)
+            continue
+        report = api.backup(directory=tree.root, note=text)
+        assert report.experiment is not None
+        assert problem_of(report.experiment) == ""
+        assert api.show("@", directory=tree.root).experiment.note == text
