@@ -44,6 +44,7 @@ endif
 
 $(STAMP): pyproject.toml
 	@sh -c "$$NEED_PYTHON" need-python "$(PYTHON)" "make $(MAKECMDGOALS)"
+	@echo "Making $(VENV), once. This takes a minute."
 	@$(RUN) pip --version >/dev/null 2>&1 || { echo "$(PYTHON) -m venv $(VENV)"; $(PYTHON) -m venv --clear $(VENV); }
 	$(RUN) pip install --quiet --disable-pip-version-check 'pip>=25.1' # the first that knows --group
 	$(RUN) pip install --quiet --disable-pip-version-check --editable . --group test --group lint --group demo

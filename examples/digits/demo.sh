@@ -23,7 +23,7 @@ mkdir "$demo/digits"
 cp "$example"/{train.py,make_data.py,README.md} "$demo/digits"
 
 say "A project as anybody has one: two scripts, and 4 MB of data. No git, no account, no set-up."
-run cd "$demo/digits"
+run "cd '$demo/digits'"
 run python make_data.py
 run ls -l . data
 
@@ -63,6 +63,6 @@ say "What it takes on the disk: two data files, three models and their code, eac
 run du -sh tensortime/.objects tensortime/.shadow "$restored"
 
 say "Yours to look at, and to remove when you have seen enough:" \
-    "    cd $demo/digits" \
-    "    PATH=$(dirname "$(command -v tensortime)"):\$PATH" \
+    "    cd '$demo/digits'" \
+    "    PATH='$(dirname "$(command -v tensortime)")':\$PATH" \
     "    tensortime --help"
