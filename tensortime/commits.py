@@ -5,13 +5,13 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from tensortime.findings import Scan
 from tensortime.formats import META, Oid, RelPath, iso_time, text_of
 from tensortime.history import manifest_of, read_meta
 from tensortime.intake import Intake
 from tensortime.manifest import FOLDER, SYMLINK, Manifest, ManifestEntry, plain_mode
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
 from tensortime.project import Parent
-from tensortime.scan import Scan
 from tensortime.shadow import Shadow, TreeItem
 from tensortime.trailers import BackupFacts, encode_message
 from tensortime.trees import (

@@ -62,6 +62,12 @@ def git_refuses(component: bytes) -> bool:
     git protects `.git` under every disguise that HFS+ and NTFS see through (path.c, utf8.c of git):
     letter case, ignorable code points, trailing dots and spaces, stream suffixes, short names.
     """
+    # To NTFS a backslash ends a component: git looks at what is between them, too.
+    return any(looks_like_git(part) for part in component.split(b"\\"))
+
+
+def looks_like_git(component: bytes) -> bool:
+    """Whether one component without backslashes is `.git` in disguise."""
     if b"~" not in component and not component.startswith((b".", b"\xe2", b"\xef")):
         return False
     text = HFS_IGNORABLE.sub("", component.decode("utf-8", "surrogateescape")).lower()

@@ -10,18 +10,18 @@ import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from tensortime import fsops
 from tensortime.errors import NoSpace
+from tensortime.findings import FileStat
 from tensortime.formats import Digest, RelPath, text_of
 from tensortime.monitor import Meter, Monitor
 from tensortime.packs import Kind, Packed, PackWriter, object_id, pack_object
 from tensortime.reports import Skipped
-from tensortime.scan import FileStat
 from tensortime.sidecar import COPY, HARDLINK, KNOWN, TRIES, NoRoom, Room, Sidecar, Stored, store_file
 from tensortime.statcache import (
     LARGE_WINDOW_NS,
@@ -66,10 +66,13 @@ class Source:
     now_ns: int
     """The file system's clock when the backup began: what is younger than the racy window is not cached."""
 
+    followed: Mapping[RelPath, bytes] = field(default_factory=dict)
+    """Links that are stored as what is behind them, and the real path of that."""
+
     def open(self, file: FileStat) -> int:
         """Open a scanned file, and no other: not what a link that was put in a folder's place leads to."""
         try:
-            fd = fsops.open_regular(self.root + b"/" + file.path)
+            fd = fsops.open_regular(self.followed.get(file.path) or self.root + b"/" + file.path)
         except OSError as problem:
             # Only the path of the project in front makes it too long for the kernel.
             if problem.errno != errno.ENAMETOOLONG:
@@ -82,9 +85,16 @@ class Source:
         return self.open_stepwise(file.path)
 
     def open_stepwise(self, path: RelPath) -> int:
-        """Open a file that was replaced since the scan, following no link on the way."""
-        *folders, name = path.split(b"/")
-        folder = fsops.open_folder(self.root)
+        """Open a file that was replaced since the scan, following no link on the way but those to be followed."""
+        top, rest = self.root, bytes(path)
+        for link, real in self.followed.items():
+            if path == link:
+                return fsops.open_regular(real)
+            # Of links behind links the longest leads on.
+            if path.startswith(link + b"/") and len(path) - len(link) <= len(rest):
+                top, rest = real, path[len(link) + 1 :]
+        *folders, name = rest.split(b"/")
+        folder = fsops.open_folder(top)
         try:
             for part in folders:
                 below = fsops.open_folder(part, dir_fd=folder)

@@ -64,10 +64,14 @@ def route(size: int, large_size: int, path: bytes) -> Route:
     return Route.SMALL
 
 
+SECRET_RULE = "built-in (secret)"
+"""How a rule begins that leaves out a file for fear of a secret: such files are named at any depth."""
+
+
 def builtin_rule(name: bytes, is_folder: bool) -> str | None:
     """The built-in rule that leaves out an entry called `name`, as a report shows it, or None."""
     if name in REPOSITORIES or (is_folder and name in LEFTOVERS):
         return f"built-in: {name.decode()}"
     if name in SECRETS or name.endswith(SECRET_END) or (name.startswith(SECRET_STARTS) and name != NO_SECRET):
-        return f"built-in (secret): {name.decode('utf-8', 'surrogateescape')}"
+        return f"{SECRET_RULE}: {name.decode('utf-8', 'surrogateescape')}"
     return None

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from tensortime.errors import TensorTimeError
 from tensortime.formats import iso_time
+from tensortime.policy import SECRET_RULE
 from tensortime.reports import (
     BackupReport,
     Experiment,
@@ -142,16 +143,16 @@ def backup_text(report: BackupReport) -> list[str]:
 
 
 def ignored_text(ignored: Iterable[Ignored]) -> str:
-    """Each top-level entry left out, and each deeper folder with sources that a user's pattern left out; by rule."""
+    """What was left out, by rule: each top-level entry, and of what lies deeper each folder with sources that a
+    user's pattern left out, and each file that a secret may be in."""
     by_rule: dict[str, list[str]] = {}
     for one in ignored:
-        if "/" not in one.path or one.sources:
-            built_in = one.rule.startswith("built-in:") and one.rule.endswith(one.path)
-            rule = "built-in" if built_in else one.rule
-            by_rule.setdefault(rule, []).append(one.path + "/" * one.folder)
-    return "; ".join(
-        f"{', '.join(map(printable, paths))} ({printable(rule)})" for rule, paths in by_rule.items()
-    )
+        kind, _, detail = one.rule.partition(": ")
+        secret = kind == SECRET_RULE
+        if "/" not in one.path or one.sources or secret:
+            plain = "a secret?" if secret else kind if kind == "built-in" and detail == one.path else one.rule
+            by_rule.setdefault(plain, []).append(one.path + "/" * one.folder)
+    return "; ".join(f"{listed(paths)} ({printable(rule)})" for rule, paths in by_rule.items())
 
 
 def skipped_text(skipped: Sequence[Skipped]) -> list[str]:

@@ -16,6 +16,7 @@ from dataclasses import replace
 from tensortime import fsops, hardlinks, history, intake
 from tensortime.commits import gather
 from tensortime.errors import NoSpace, message
+from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
 from tensortime.formats import Digest, text_of
 from tensortime.ignoring import Rules
@@ -26,7 +27,7 @@ from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.publication import publish
 from tensortime.reports import BackupReport, Lost
-from tensortime.scan import FileStat, Scan, scan
+from tensortime.scan import scan
 from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
 from tensortime.statcache import StatCache, StatKey, cache_name, load_cache, save_cache, still_there
@@ -72,7 +73,7 @@ def back_up_into(session: Session, taken: Intake, collector: Collector) -> Backu
     found = find_files(session)
     taken.skipped += found.skipped
     with session.writer() as writer:
-        take_in(session, taken, Source(os.fsencode(place.project), now_ns), found, cache, writer)
+        take_in(session, taken, Source(os.fsencode(place.project), now_ns, found.followed), found, cache, writer)
         fresh = gather(writer, cache.objects, taken, found)
         report = publish(session, catalog, writer, cache, fresh, found, taken, collector)
     fold_when_due(store)

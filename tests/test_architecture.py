@@ -27,6 +27,9 @@ LAYERS = """
     commits  destination
     intake  worktrees  session
     history  project  scan  folding  hardlinks
+    walk
+    glances
+    findings
     reports  store  ignoring  trees
     mending  environment  statcache
     shadow  repository  sidecar  config  manifest  trailers  policy  names  monitor

@@ -202,6 +202,7 @@ def test_path_that_is_too_long_is_named_at_backup(project: Tree) -> None:
 DISGUISES = (
     *(b".GIT", b".Git", b"git~1", b"GIT~2", b".git ", b".git.", b".git. .", b".git::$INDEX_ALLOCATION", b".git:x"),
     *(".g\u200cit".encode(), ".git\ufeff".encode(), "\u202e.git".encode(), b"gi7eba~1", b".gitmodules ", b"gitmod~1"),
+    *(b"a\\.git", b".git\\x", b"git~1\\y"),
     *(b"git~1 ", b".git...", b"git~10", b".git~1", b"GI7EBA~12", "\u200f.g\u200ei\u200dt".encode()),
 )
 

@@ -106,7 +106,7 @@ def test_backup_says_what_is_stored_what_is_not_and_how_to_come_back(tmp_path: P
     name = restore.removeprefix("restore: tensortime restore ")
     assert name.endswith("-lr-3e-4")
     assert first.startswith(f"backed up {name}: 2 files, 1.0 MB (1.0 MB new) in ")
-    assert left_out == "left out: .env (built-in (secret): .env)"
+    assert left_out == "left out: .env (a secret?)"
 
 
 def test_backup_json(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ import pytest
 from builders import Tree, assert_same_tree, run_cli, user_git
 from round_trips import THRESHOLD, contents, manifest_of, round_trip, run_facts, store_whole
 
-from tensortime import api
+from tensortime import api, snapshot
+from tensortime.findings import Scan
+from tensortime.scan import scan
 
 
 @pytest.fixture
@@ -225,3 +227,37 @@ def test_extended_attributes_and_access_lists_do_no_harm(project: Tree) -> None:
         os.setxattr(project.root / name, "user.note", b"\0\xff")
         os.setxattr(project.root / name, "system.posix_acl_access", acl)
     round_trip(project)
+
+
+def test_followed_links_are_stored_as_what_is_behind_them(project: Tree, tmp_path: Path) -> None:
+    """`follow`: a link to a file and one to a folder come back as the file and the folder, small and large."""
+    data = Tree(tmp_path / "disk").file("part.bin", size=THRESHOLD + 1).file("deep/notes.txt", b"notes")
+    one = Tree(tmp_path / "other").file("one.txt", b"one").file("one.bin", size=THRESHOLD)
+    project.file("tensortime.toml", b'follow = ["data", "one.*"]\n').symlink("data", os.fsencode(data.root))
+    for name in ("one.txt", "one.bin"):
+        project.symlink(name, os.fsencode(one.root / name))
+    report = api.backup(directory=project.root, name="exp")
+    assert (report.skipped, report.large) == ((), 2)
+    restored = Path(api.restore("exp", tmp_path / "restored", directory=project.root).path)
+    for path, source in (("data", data.root), ("one.txt", one.root / "one.txt"), ("one.bin", one.root / "one.bin")):
+        assert not (restored / path).is_symlink()
+        if source.is_file():
+            assert (restored / path).read_bytes() == source.read_bytes()
+    assert_same_tree(contents(data), restored / "data")
+
+
+def test_a_file_behind_a_followed_link_may_be_replaced_meanwhile(
+    project: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`follow`, M03: what lies behind a link and was renamed over since the scan is stored as it is now."""
+    data = Tree(tmp_path / "disk").file("deep/notes.txt", b"old")
+    project.file("tensortime.toml", b'follow = ["data"]\n').symlink("data", os.fsencode(data.root))
+
+    def replaced(*words: object, **options: object) -> Scan:
+        found = scan(*words, **options)  # type: ignore[arg-type]
+        os.rename(data.file("deep/new.txt", b"new").path("deep/new.txt"), data.path("deep/notes.txt"))
+        return found
+
+    monkeypatch.setattr(snapshot, "scan", replaced)
+    assert api.backup(directory=project.root, name="exp").skipped == ()
+    assert api.read_file("exp", "data/deep/notes.txt", directory=project.root) == (b"new", None)

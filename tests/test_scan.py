@@ -14,12 +14,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tensortime import fsops
-from tensortime import scan as module
+from tensortime import glances
+from tensortime import scan as scanning
+from tensortime import walk as module
 from tensortime.errors import Message
+from tensortime.findings import FolderStat, LinkStat, Scan
 from tensortime.formats import LONGEST_PATH, RelPath
 from tensortime.ignoring import Rules
 from tensortime.reports import Skipped
-from tensortime.scan import FolderStat, LinkStat, Scan, scan
+from tensortime.scan import scan
 
 NASTY = [
     *(
@@ -290,7 +293,7 @@ def test_the_look_for_sources_has_limits(
 ) -> None:
     """A folder of a million samples is not read for it, nor are a thousand folders."""
     tree.file("a/data/x.py")
-    monkeypatch.setattr(module, limit, value)
+    monkeypatch.setattr(glances if limit == "GLANCE_ENTRIES" else module, limit, value)
     assert [one.sources for one in walk(tree, "data").ignored] == [False]
 
 
@@ -552,7 +555,7 @@ def test_measuring_outside_ends_in_time(tree: Tree, outside: Tree, monkeypatch: 
     """For all links together; what is known by then is marked as a part."""
     outside.file("x").file("y")
     tree.symlink("a", outside.root).symlink("b", outside.root)
-    monkeypatch.setattr(module, "OUTSIDE_SECONDS", 0.0)
+    monkeypatch.setattr(scanning, "OUTSIDE_SECONDS", 0.0)
     assert [(one.files, one.complete) for one in walk(tree).outside] == [(0, False), (0, False)]
 
 
@@ -656,7 +659,7 @@ def test_built_in_rules_hold_inside_a_named_folder_but_not_for_what_is_named(tre
     )
     found = walk(tree, only=[b"a", b"b/.env", b"v"])
     assert paths(found) == [b"a/x", b"b/.env", b"v/pyvenv.cfg"]
-    assert [one.path for one in found.ignored] == ["a/__pycache__", "a/venv"]
+    assert [one.path for one in found.ignored] == ["a/.env", "a/__pycache__", "a/venv"]
     assert [one.path for one in found.overruled] == ["b/.env", "v"]
     both = walk(tree, only=[b"a", b"a/.env", b"a/x"])
     assert paths(both) == [b"a/.env", b"a/x"]
