@@ -15,14 +15,14 @@ LARGEST_FOLDED = 256 << 20
 
 
 def pack_sizes(store: Store) -> dict[str, int]:
-    """The store's packs (names without ending) that have an idx, and their sizes."""
+    """The store's packs (names without ending) that have an idx, and the size of both: either may be cut short."""
     folder = store.path(".shadow", "objects", "pack")
     sizes: dict[str, int] = {}
     names = set(os.listdir(folder))
     for name in names:
         stem, ending = os.path.splitext(name)
         if ending == ".pack" and stem + ".idx" in names:
-            sizes[stem] = os.lstat(os.path.join(folder, name)).st_size
+            sizes[stem] = sum(os.lstat(os.path.join(folder, stem + end)).st_size for end in (ending, ".idx"))
     return sizes
 
 
