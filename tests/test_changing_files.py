@@ -15,7 +15,7 @@ import pytest
 from builders import Tree, assert_same_tree, noise
 from round_trips import THRESHOLD, assert_sound, contents, manifest_of, run_facts
 
-from tensortime import api, fsops, scan
+from tensortime import api, fsops, walk
 from tensortime.reports import BackupReport
 
 SMALL, LARGE = 50_000, 9 << 20
@@ -252,8 +252,8 @@ def test_file_that_became_something_else_is_refused(
     assert report.exit_code == 3
 
 
-def hook_walk(monkeypatch: pytest.MonkeyPatch, path: bytes, act: Act) -> None:
-    """Let something happen when the walk is about to open a folder."""
+def hook_walk(monkeypatch: pytest.MonkeyPatch, path: bytes, act: Act) -> list[Act]:
+    """Let something happen when the walk is about to open a folder; the list is empty once it has."""
     open_folder, left = fsops.open_folder, [act]
 
     def hooked(name: bytes | str, dir_fd: int | None = None) -> int:
@@ -261,7 +261,8 @@ def hook_walk(monkeypatch: pytest.MonkeyPatch, path: bytes, act: Act) -> None:
             left.pop()()
         return open_folder(name, dir_fd)
 
-    monkeypatch.setattr(scan, "open_folder", hooked)
+    monkeypatch.setattr(walk, "open_folder", hooked)
+    return left
 
 
 @pytest.mark.parametrize("kind", ["link-to-folder", "folder", "fifo"])
@@ -271,8 +272,9 @@ def test_folder_that_is_swapped_during_the_walk(
 ) -> None:
     """M05: a folder swapped for a link before the walk enters it, or one below it, is skipped; nothing outside is read."""
     project.file("data/sub/inner/file", b"inside").file("data/kept", b"1")
-    hook_walk(monkeypatch, level, lambda: swap(project.path("data/sub/x")[:-2], kind, outside))
+    left = hook_walk(monkeypatch, level, lambda: swap(project.path("data/sub/x")[:-2], kind, outside))
     report, found = stored(project)
+    assert left == []
     assert found == {"other.bin": noise(b"data/other.bin", THRESHOLD), "kept": b"1"}
     if report.skipped:
         assert [one.path for one in report.skipped] == [os.fsdecode(level)]
@@ -320,8 +322,9 @@ def test_folder_whose_last_file_vanishes_comes_back_empty(project: Tree, moments
 def test_folder_that_vanishes_during_the_walk(project: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
     """M06: so is a folder."""
     project.folder("data/sub")
-    hook_walk(monkeypatch, b"data/sub", lambda: os.rmdir(project.path("data/sub")))
+    left = hook_walk(monkeypatch, b"data/sub", lambda: os.rmdir(project.path("data/sub")))
     report, _ = stored(project)
+    assert left == []
     assert (report.files, report.skipped, report.exit_code) == (2, (), 0)
     assert_same_tree(contents(project), project.root.parent / str(report.experiment))
 
