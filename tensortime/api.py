@@ -6,6 +6,7 @@ The command line and TimeMachine call the same functions. None of them prints, a
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from tensortime import checkout, extraction, history, snapshot
 from tensortime.config import Config, load_config
@@ -27,11 +28,11 @@ from tensortime.intake import FULL
 from tensortime.manifest import ManifestEntry
 from tensortime.monitor import Monitor, NullMonitor
 from tensortime.names import ExperimentName
-from tensortime.project import Place, find_place, refuse_wide_project
+from tensortime.project import Place, find_place, refuse_wide_project, upward
 from tensortime.reports import BackupReport, LogReport, RestoreReport, ShowReport
 from tensortime.session import BackupOptions
 from tensortime.sidecar import rehash_object
-from tensortime.store import Store, create_store, open_store
+from tensortime.store import Store, create_store, is_store, open_store
 
 SILENT = NullMonitor()
 PathLike = str | os.PathLike[str]
@@ -52,11 +53,16 @@ def locate(directory: PathLike | None = None, store: PathLike | None = None) -> 
         state = "is not a folder" if os.path.lexists(start) else "does not exist"
         raise NotAProject("{folder} {state}", folder=start, state=state, hint="-C takes the project's folder")
     asked = os.fspath(store) if store is not None else os.environ.get("TENSORTIME_STORE") or None
-    place = find_place(start, asked)
-    config = load_config(place.project)
-    if asked is None and config.backup_dir and place.parent is None:
-        place = find_place(start, None, config.backup_dir)
-    return place, config
+    place = find_place(start, asked, lambda folder: load_config(folder).backup_dir)
+    if place.parent is None and not place.store_inside and is_store(place.store):
+        place = replace(place, project=recorded_project(place))
+    return place, load_config(place.project)
+
+
+def recorded_project(place: Place) -> str:
+    """The nearest folder upward that a store elsewhere knows as a project, else the one that was found."""
+    known = {one.project for one in history.read_catalog(open_store(place.store).shadow).experiments}
+    return next((one for one in upward(place.project) if text_of(os.fsencode(one)) in known), place.project)
 
 
 def backup(
@@ -200,7 +206,7 @@ def log(
 
 def is_of_project(project: str, parent: str, place: Place) -> bool:
     """Whether an experiment is this project's. A store inside its project holds no other, wherever it moved."""
-    inside = place.store.startswith(place.project + "/") or place.parent is not None
+    inside = place.store_inside or place.parent is not None
     return inside or bool(parent) or bytes_of(project) == os.fsencode(place.project)
 
 

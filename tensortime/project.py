@@ -5,6 +5,7 @@ The order: a restored worktree, else the nearest folder upward that holds a stor
 
 import json
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tensortime import fsops
@@ -30,6 +31,11 @@ class Place:
     parent: Parent | None = None
 
     @property
+    def store_inside(self) -> bool:
+        """Whether the store lies in the project, and so is this project's alone."""
+        return self.store.startswith(self.project + "/")
+
+    @property
     def shown_store(self) -> str:
         """The store's path as a person would write it from the project."""
         inside = os.path.relpath(self.store, self.project)
@@ -42,31 +48,50 @@ def home_folder() -> str:
     return os.path.realpath(home) if os.path.isabs(home) else "/nonexistent"
 
 
-def find_place(start: str, store: str | None, configured: str | None = None) -> Place:
+def nothing_configured(_: str) -> None:
+    """For callers without a configuration."""
+
+
+def find_place(
+    start: str, asked: str | None, configured: Callable[[str], str | None] = nothing_configured
+) -> Place:
     """The project and store for a start folder.
 
-    `store`: what the caller or the environment asked for, relative to the project; `configured`: the
-    config's `backup_dir`. A restored worktree belongs to the store that it came from.
+    `asked`: the store that the caller or the environment named, relative to the project; `configured`: tells the
+    `backup_dir` of a folder's configuration. A restored worktree belongs to the store that it came from.
     """
     start = os.path.realpath(start)
     worktree = find_worktree(start)
-    if worktree is not None and store is None:
-        return worktree
-    project = nearest_with_store(start) or start
     if worktree is not None:
-        project = worktree.project
-    wanted = os.path.expanduser(store or configured or DEFAULT_STORE)
-    return Place(project, os.path.realpath(os.path.join(project, wanted)), worktree.parent if worktree else None)
+        if asked is None:
+            return worktree
+        return Place(worktree.project, store_in(worktree.project, asked), worktree.parent)
+    project = nearest_with_store(start, asked, configured) or start
+    return Place(project, store_in(project, asked or configured(project) or DEFAULT_STORE))
 
 
-def nearest_with_store(start: str) -> str | None:
-    """The nearest folder from `start` upward, below home, that holds a store."""
+def store_in(project: str, wanted: str) -> str:
+    """The store's folder; a relative one lies in the project."""
+    return os.path.realpath(os.path.join(project, os.path.expanduser(wanted)))
+
+
+def nearest_with_store(start: str, asked: str | None, configured: Callable[[str], str | None]) -> str | None:
+    """The nearest folder from `start` upward, below home, that holds a store or says where its own is."""
+    if asked is not None and os.path.isabs(os.path.expanduser(asked)):
+        return None
+    for folder in upward(start):
+        named = asked or configured(folder)
+        if is_store(store_in(folder, named or DEFAULT_STORE)) or (named and not asked):
+            return folder
+    return None
+
+
+def upward(start: str) -> Iterator[str]:
+    """`start` and the folders above it, below home."""
     home, folder = home_folder(), start
     while folder not in ("/", home):
-        if is_store(os.path.join(folder, DEFAULT_STORE)):
-            return folder
+        yield folder
         folder = os.path.dirname(folder)
-    return None
 
 
 def find_worktree(start: str) -> Place | None:
@@ -84,6 +109,14 @@ def find_worktree(start: str) -> Place | None:
 
 def admin_folder(worktree: str) -> str | None:
     """The folder in `.shadow/worktrees/` that a restored worktree's `.git` file names; None for any other folder."""
+    admin = named_record(worktree)
+    if admin is None:
+        return None
+    return admin if is_store(os.path.dirname(os.path.dirname(os.path.dirname(admin)))) else None
+
+
+def named_record(worktree: str) -> str | None:
+    """As `admin_folder`, also where the store is no longer there."""
     try:
         line = fsops.read_file(os.path.join(worktree, ".git"), 1 << 16)
     except OSError:
@@ -91,9 +124,7 @@ def admin_folder(worktree: str) -> str | None:
     named = os.fsdecode(line.removeprefix(b"gitdir: ").strip())
     admin = os.path.realpath(os.path.join(worktree, named))
     shadow_dir, worktrees = os.path.split(os.path.dirname(admin))
-    if worktrees != "worktrees" or os.path.basename(shadow_dir) != ".shadow":
-        return None
-    return admin if is_store(os.path.dirname(shadow_dir)) else None
+    return admin if worktrees == "worktrees" and os.path.basename(shadow_dir) == ".shadow" else None
 
 
 def read_parent(admin: str) -> Parent | None:
@@ -119,5 +150,3 @@ def refuse_wide_project(project: str) -> None:
             folder=project,
             hint="change into the folder of your training code, or name it with -C DIR",
         )
-
-

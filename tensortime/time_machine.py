@@ -12,7 +12,15 @@ import threading
 from collections.abc import Mapping, Sequence
 
 from tensortime import ranks
-from tensortime.errors import BadConfig, ForeignFolder, NotAProject, TensorTimeError, UsageError, message
+from tensortime.errors import (
+    BadConfig,
+    ForeignFolder,
+    NotAProject,
+    OutsideProject,
+    TensorTimeError,
+    UsageError,
+    message,
+)
 from tensortime.names import ExperimentName, problem_of, suggest_name
 from tensortime.reports import BackupReport
 
@@ -97,7 +105,11 @@ class TimeMachine:
             try:
                 return self._back_up(ignored, added, params, metrics, rehash)
             except Exception as problem:
-                if self.strict or (isinstance(problem, UsageError) and not self._is_surroundings(problem)):
+                if (
+                    self.strict
+                    or configured_strict()
+                    or (isinstance(problem, UsageError) and not self._is_surroundings(problem))
+                ):
                     raise
                 warn(problem)
                 return NOTHING_DONE
@@ -105,10 +117,11 @@ class TimeMachine:
     def _is_surroundings(self, problem: UsageError) -> bool:
         """Whether the call was right and the folder around it is not.
 
-        Somebody may be editing tensortime.toml while the training runs, or a job may start in the home folder.
+        Somebody may be editing tensortime.toml while the training runs, a job may start in the home folder, or its
+        weights may go to another disk: found out hours later, that is no reason to stop it.
         """
         found_there = isinstance(problem, ForeignFolder) and self.backup_dir is None
-        return found_there or isinstance(problem, BadConfig | NotAProject)
+        return found_there or isinstance(problem, BadConfig | NotAProject | OutsideProject)
 
     def _back_up(
         self,
@@ -147,7 +160,9 @@ class TimeMachine:
         finally:
             monitor.clear()
         if self.experiment is None and name is not None and report.experiment != name:
-            monitor.say(message("the name {wanted} is taken: this is {name}", wanted=name, name=report.experiment))
+            monitor.say(
+                message("the name {wanted} is taken: this is {name}", wanted=name, name=report.experiment)
+            )
         self.experiment = report.experiment
         for line in render.backup_text(report):
             write_line(sys.stderr, PREFIX + line)
@@ -181,6 +196,15 @@ def name_of(text: str) -> ExperimentName:
     name = ExperimentName(nearest or text)
     warn_line(f"the name {text!r} is not possible everywhere: {name} is used")
     return name
+
+
+def configured_strict() -> bool:
+    """Whether the project's configuration asks for errors instead of warnings."""
+    from tensortime import api
+
+    with contextlib.suppress(TensorTimeError, OSError):
+        return api.locate(start_folder())[1].strict
+    return False
 
 
 def start_folder() -> str | None:
@@ -218,7 +242,10 @@ def is_installed(script: str) -> bool:
 
 def can_ask() -> bool:
     """Whether a person can answer: rank 0, main process, no notebook, no CI, in the foreground of a terminal."""
-    if ranks.why_not_here(os.environ) is not None or os.environ.get("CI") or "ipykernel" in sys.modules:
+    if ranks.why_not_here(os.environ) is not None or "ipykernel" in sys.modules:
+        return False
+    # In CI nobody answers; a joined experiment has its note.
+    if os.environ.get("CI") or os.environ.get("TENSORTIME_EXPERIMENT"):
         return False
     try:
         fd = sys.stdin.fileno()
@@ -248,7 +275,9 @@ def warn(problem: Exception) -> None:
         return
     from tensortime.terminal import bug_report
 
-    warn_line(f"NO BACKUP was made: {type(problem).__name__}: {problem}; details in {bug_report(problem)}; training goes on")
+    warn_line(
+        f"NO BACKUP was made: {type(problem).__name__}: {problem}; details in {bug_report(problem)}; training goes on"
+    )
 
 
 def warn_line(text: str) -> None:
