@@ -12,7 +12,7 @@ from tensortime import fsops
 from tensortime.errors import TensorTimeError
 from tensortime.formats import Oid, parse_oid, text_of
 from tensortime.history import Target
-from tensortime.project import admin_folder, read_parent
+from tensortime.project import admin_folder, named_record, read_parent
 from tensortime.shadow import NO_OID
 from tensortime.store import Store
 
@@ -71,7 +71,6 @@ def is_inside(path: str, folder: str) -> bool:
 
 def mend_worktrees(store: Store) -> None:
     """Put right the records of worktrees that moved with their project; forget those whose folder is gone."""
-    inside: dict[str, str] | None = None
     for admin in list(records(store)):
         if not os.path.isdir(admin) or os.path.islink(admin):
             continue
@@ -81,26 +80,40 @@ def mend_worktrees(store: Store) -> None:
         gitfile = read_line(os.path.join(admin, "gitdir"))
         if gitfile and admin_folder(os.path.dirname(gitfile)) == os.path.realpath(admin):
             continue
-        if inside is None:
-            inside = worktrees_inside(store)
-        moved_to = inside.get(os.path.realpath(admin))
+        recorded = os.path.dirname(gitfile)
+        moved_to = find_moved(store, admin, recorded)
         if moved_to is not None:
             fsops.write_atomic(
                 os.path.join(admin, "gitdir"), os.fsencode(os.path.join(moved_to, ".git")) + b"\n"
             )
+        elif lost_its_store(recorded, admin):
+            gitdir = b"gitdir: " + os.fsencode(os.path.realpath(admin)) + b"\n"
+            fsops.write_atomic(os.path.join(recorded, ".git"), gitdir, mode=0o644)
         elif not gitfile or os.path.isdir(os.path.dirname(os.path.dirname(gitfile))):
             # Where even the folder above is gone it may be a disk that is not mounted now.
             forget(store, admin)
 
 
-def worktrees_inside(store: Store) -> dict[str, str]:
-    """The worktrees in the store's own folder, by their records."""
-    found: dict[str, str] = {}
-    for name in os.listdir(store.folder):
-        admin = None if name.startswith(".") else admin_folder(store.path(name))
-        if admin is not None:
-            found[admin] = store.path(name)
-    return found
+def find_moved(store: Store, admin: str, recorded: str) -> str | None:
+    """Where the worktree of a record went: moved within the store's folder, or moved or copied with its project."""
+    candidates = [store.path(name) for name in os.listdir(store.folder) if not name.startswith(".")]
+    parts, above = recorded.strip("/").split("/"), os.path.dirname(store.folder)
+    while above != os.path.dirname(above):
+        # Of /old/project/kept/run, `kept/run` lies in the new project's folder.
+        candidates += [os.path.join(above, *parts[start:]) for start in range(1, len(parts))]
+        above = os.path.dirname(above)
+    real = os.path.realpath(admin)
+    return next((folder for folder in candidates if admin_folder(folder) == real), None)
+
+
+def lost_its_store(worktree: str, admin: str) -> bool:
+    """Whether a worktree elsewhere names this record in a store that is no longer where it was: the project moved."""
+    named = named_record(worktree)
+    return (
+        named is not None
+        and os.path.basename(named) == os.path.basename(admin)
+        and not os.path.lexists(os.path.dirname(named))
+    )
 
 
 def forget(store: Store, admin: str) -> None:
