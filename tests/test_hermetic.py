@@ -142,7 +142,9 @@ def test_a_leaked_variable_leads_git_nowhere_else(
 
 
 def test_all_leaked_variables_at_once(repository: Path, outside: Path) -> None:
-    """E01: the same with every variable at once, in processes of their own, and run.json tells of the right branch."""
+    """E01: the same with every variable at once, in processes of their own, and run.json tells of the right
+    branch.
+    """
     env = leaked(list(LEAKS), repository, outside)
     watched = watch(repository)
     head = user_git("rev-parse", "HEAD", cwd=repository).strip()
@@ -193,11 +195,16 @@ def write_hook(path: Path, project: Path, outside: Path, watched: list[Path]) ->
 
 
 def test_a_backup_in_a_pre_commit_hook(repository: Path, outside: Path) -> None:
-    """E01: inside `git commit -a` GIT_INDEX_FILE names a lock file, and the commit is what it would have been."""
+    """E01: inside `git commit -a` GIT_INDEX_FILE names a lock file, and the commit is what it would have
+    been.
+    """
     write_hook(repository / ".git" / "hooks" / "pre-commit", repository, outside, [repository])
     user_git("commit", "--quiet", "--all", "--message", "with a hook", cwd=repository)
     assert "GIT_INDEX_FILE" in (outside / "variables").read_text()
-    assert user_git("show", "HEAD", "--format=", "--name-only", cwd=repository).split() == ["log.txt", "staged.py"]
+    assert user_git("show", "HEAD", "--format=", "--name-only", cwd=repository).split() == [
+        "log.txt",
+        "staged.py",
+    ]
     assert user_git("status", "--porcelain", cwd=repository) == "?? weights.bin\n"
     assert_whole(repository, outside / "restored")
 
@@ -224,8 +231,12 @@ def test_a_backup_in_a_rebase(repository: Path, outside: Path) -> None:
 
 
 def test_the_configuration_of_the_user_changes_no_byte(repository: Path, outside: Path) -> None:
-    """E02: under a global configuration of filters, hooks, CRLF and signing (see conftest) every byte comes back."""
-    Tree(repository).file(".gitattributes", b"* text eol=crlf filter=lfs ident\n").file("id.txt", b"$Id$\n\r\n")
+    """E02: under a global configuration of filters, hooks, CRLF and signing (see conftest) every byte comes
+    back.
+    """
+    Tree(repository).file(".gitattributes", b"* text eol=crlf filter=lfs ident\n").file(
+        "id.txt", b"$Id$\n\r\n"
+    )
     for name in ("GIT_DIR", "GIT_WORK_TREE"):
         assert os.environ[name]
     assert run_cli("backup", "--name", "plain", cwd=repository).returncode == 0
@@ -276,7 +287,9 @@ exec {git} "$@"
 
 
 def test_without_git_training_goes_on(tmp_path: Path) -> None:
-    """E04: with no git on PATH the import works, one line says what to install, and nothing is left behind."""
+    """E04: with no git on PATH the import works, one line says what to install, and nothing is left
+    behind.
+    """
     project = Tree(tmp_path / "project").file("train.py", TRAIN.encode()).root
     said = train(project, PATH=str(tmp_path))
     assert len(said) == 1 and "NO BACKUP" in said[0] and "git was not found" in said[0]
@@ -301,7 +314,9 @@ def test_with_an_old_git_training_goes_on(has_store: bool, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("first", [".", "", "relative/bin"])
 def test_a_git_in_the_current_folder_is_never_used(first: str, repository: Path, outside: Path) -> None:
-    """E05: a program called git in the project stays a file, also where PATH begins with the current folder."""
+    """E05: a program called git in the project stays a file, also where PATH begins with the current
+    folder.
+    """
     for place in ("git", "relative/bin/git"):
         canary(repository / place, outside / "sign")
     said = train(repository, PATH=f"{first}:{os.environ['PATH']}")
@@ -311,7 +326,7 @@ def test_a_git_in_the_current_folder_is_never_used(first: str, repository: Path,
     assert_whole(repository, outside / "restored")
 
 
-LOCALES = {
+LOCALES: dict[str, dict[str, str | None]] = {
     "C": {"LANG": "C", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
     "broken": {"LANG": "xx_YY.UTF-99", "LC_ALL": "xx_YY.UTF-99", "PYTHONUTF8": "0"},
     "ASCII output": {"LANG": "C", "PYTHONIOENCODING": "ascii:strict"},
@@ -321,10 +336,14 @@ LOCALES = {
 
 @pytest.mark.parametrize("locale", LOCALES)
 def test_names_and_notes_are_the_same_under_every_locale(locale: str, tmp_path: Path, outside: Path) -> None:
-    """E06: emoji, Chinese and bytes that are no UTF-8 come back as they were, and no command fails to print them."""
+    """E06: emoji, Chinese and bytes that are no UTF-8 come back as they were, and no command fails to print
+    them.
+    """
     env = LOCALES[locale]
     tree = Tree(tmp_path / "项目 🚀").file("train.py", TRAIN.replace("()", "(None, '火🔥', 'Ω')", 1).encode())
-    project = tree.file("模型/🧠.py", b"1").file(b"latin-\xe9.txt", b"2").file("大🐘.bin", size=1_100_000).root
+    project = (
+        tree.file("模型/🧠.py", b"1").file(b"latin-\xe9.txt", b"2").file("大🐘.bin", size=1_100_000).root
+    )
     assert train(project, **env)[-1].startswith(">> tensortime: ")
     done = run_cli("backup", "--note", "lr 🔥 学习", cwd=project, env=env)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""A store is data only: what somebody put into it never runs, leads nowhere else, and nobody else can read it.
+"""A store is data only: what somebody put into it never runs, leads nowhere, and nobody else can read it.
 
 CASES S09, S15.
 """
@@ -115,6 +115,12 @@ ATTACKS = {
 }
 
 
+NEVER_OURS = (
+    *("hooks", "config.worktree", "commondir", "info/grafts", "info/sparse-checkout"),
+    "objects/info/alternates",
+)
+
+
 @pytest.fixture
 def evil(tmp_path: Path) -> Path:
     """Programs, hooks, a configuration and a repository that leave a sign when git obeys them."""
@@ -131,7 +137,9 @@ def evil(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_a_hostile_store_is_data_only(attack: str, project: Path, tmp_path: Path, evil: Path) -> None:
-    """S09: what a store tells git to run or read is undone before git is called, for us and for a person after us."""
+    """S09: what a store tells git to run or read is undone before git is called, for us and for a person
+    after us.
+    """
     old = Path(tensortime.restore("first", directory=project).path)
     shadow = project / "tensortime" / ".shadow"
     ours = (shadow / "config").read_bytes()
@@ -145,9 +153,19 @@ def test_a_hostile_store_is_data_only(attack: str, project: Path, tmp_path: Path
             assert user_git(*words, cwd=folder) == ""
     assert not (evil / "sign").exists(), (evil / "sign").read_text()
     assert (shadow / "config").read_bytes() == ours
+    assert not [name for name in NEVER_OURS if os.path.lexists(shadow / name)]
 
 
-LED_AWAY = (".shadow", ".objects", ".cache", ".tmp", ".lock", ".objects/blake3", ".shadow/objects", ".shadow/refs")
+LED_AWAY = (
+    ".shadow",
+    ".objects",
+    ".cache",
+    ".tmp",
+    ".lock",
+    ".objects/blake3",
+    ".shadow/objects",
+    ".shadow/refs",
+)
 LED_AWAY_DEEPER = (
     ".shadow/info",
     ".shadow/objects/pack",
@@ -187,8 +205,14 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def test_nobody_else_can_read_a_store(umask: int, tmp_path: Path) -> None:
-    """S15: folders 0700, files 0600, objects and packs 0400, whatever the umask; restored files have their own modes."""
-    tree = Tree(tmp_path / "project").file("train.py", mode=0o644).file("weights.bin", size=1_200_000, mode=0o640)
+    """S15: folders 0700, files 0600, objects and packs 0400, whatever the umask; restored files have their
+    own modes.
+    """
+    tree = (
+        Tree(tmp_path / "project")
+        .file("train.py", mode=0o644)
+        .file("weights.bin", size=1_200_000, mode=0o640)
+    )
     tree.file("run.sh", mode=0o755).file("secret", mode=0o600).folder("empty", mode=0o755)
     user_git("init", "--quiet", cwd=tree.root)
     tensortime.backup(directory=tree.root, name="first")

@@ -1,4 +1,6 @@
-"""Where a store may be, whose folder it may take, and how it lives beside the user's own git. CASES B26, E12, E13."""
+"""Where a store may be, whose folder it may take, and how it lives beside the user's own git. CASES B26,
+E12, E13.
+"""
 
 import os
 import subprocess
@@ -99,7 +101,9 @@ def test_a_foreign_folder_is_refused(what: str, project: Path, tmp_path: Path) -
 
 
 def test_copies_of_version_0_1_0_stay_beside_the_store(project: Path, tmp_path: Path) -> None:
-    """A `tensortime/` of folders only is accepted: one line says so, they are kept, not stored, and their names taken."""
+    """A `tensortime/` of folders only is accepted: one line says so, they are kept, not stored, and their
+    names taken.
+    """
     Tree(project / "tensortime").file("run-1/train.py", b"old").file("RUN-2/weights.bin", size=1_100_000)
     old = snapshot_of(project / "tensortime")
     listener = Listener()
@@ -120,13 +124,16 @@ def test_twenty_first_backups_at_once_make_one_store(repository: Path, tmp_path:
     command = [sys.executable, "-m", "tensortime", "backup", "--json", "--name", "sweep"]
     with open(tmp_path / "errors", "wb") as errors:
         running = [
-            subprocess.Popen(command, cwd=repository, stdout=subprocess.DEVNULL, stderr=errors) for _ in range(20)
+            subprocess.Popen(command, cwd=repository, stdout=subprocess.DEVNULL, stderr=errors)
+            for _ in range(20)
         ]
         codes = [process.wait(timeout=100) for process in running]
     assert codes == [0] * 20, (tmp_path / "errors").read_text()
     names = {one.name for one in tensortime.log(directory=repository).experiments}
     assert names == {"sweep", *(f"sweep-{number}" for number in range(2, 21))}
-    assert not [path for path in (repository / "tensortime" / ".tmp").iterdir() if not path.name.endswith(".lock")]
+    assert not [
+        path for path in (repository / "tensortime" / ".tmp").iterdir() if not path.name.endswith(".lock")
+    ]
     assert_restores(repository, tmp_path / "restored")
     check_packs(repository / "tensortime" / ".shadow")
 
@@ -162,7 +169,9 @@ def check_packs(shadow: Path) -> list[Path]:
 
 
 def test_packs_are_folded_past_fifty_and_kept_where_they_are_large(project: Path, tmp_path: Path) -> None:
-    """Past 50 packs they are joined, a pack with or due a `.keep` stays as it is, and every backup comes back."""
+    """Past 50 packs they are joined, a pack with or due a `.keep` stays as it is, and every backup comes
+    back.
+    """
     assert (MOST_PACKS, LARGEST_FOLDED) == (50, 256 << 20)
     folder = project / "tensortime" / ".shadow" / "objects" / "pack"
     states = []
@@ -182,7 +191,9 @@ def test_packs_are_folded_past_fifty_and_kept_where_they_are_large(project: Path
 
 
 def test_a_large_pack_is_kept_by_the_fold(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pack past the limit (lowered here: 256 MiB takes too long) gets a `.keep` before the others are joined."""
+    """A pack past the limit (lowered here: 256 MiB takes too long) gets a `.keep` before the others are
+    joined.
+    """
     monkeypatch.setattr("tensortime.folding.MOST_PACKS", 3)
     monkeypatch.setattr("tensortime.folding.LARGEST_FOLDED", 100_000)
     Tree(project).file("noise.dat", size=300_000)
@@ -207,7 +218,9 @@ def test_without_git_there_is_no_gitfile(project: Path, tmp_path: Path) -> None:
 
 
 def test_a_project_in_a_subdirectory_of_a_repository(tmp_path: Path) -> None:
-    """E12: the exclude line names the store from the top of the user's work tree, every odd letter escaped."""
+    """E12: the exclude line names the store from the top of the user's work tree, every odd letter
+    escaped.
+    """
     top = tmp_path / "top"
     project = Tree(top / "a b" / "[x]*#!é").file("train.py", b"print(1)\n").root
     user_git("init", "--quiet", cwd=top)
@@ -231,7 +244,9 @@ def test_a_linked_worktree_of_the_user(repository: Path, tmp_path: Path) -> None
 
 
 def test_a_bare_repository_as_project(repository: Path, tmp_path: Path) -> None:
-    """E12: the files of a bare clone are files like others; without a work tree there is nothing to exclude."""
+    """E12: the files of a bare clone are files like others; without a work tree there is nothing to
+    exclude.
+    """
     hub = tmp_path / "hub.git"
     user_git("clone", "--quiet", "--bare", str(repository), str(hub), cwd=tmp_path)
     before = snapshot_of(hub)
@@ -267,7 +282,9 @@ def test_where_no_line_can_be_written_there_is_no_gitfile(repository: Path, tmp_
 
 
 def test_git_init_later(project: Path, tmp_path: Path) -> None:
-    """E13: `git init && git add -A` in a project with a store passes by it, and the next backup adds both halves."""
+    """E13: `git init && git add -A` in a project with a store passes by it, and the next backup adds both
+    halves.
+    """
     tensortime.backup(directory=project)
     user_git("init", "--quiet", cwd=project)
     user_git("add", "--all", cwd=project)
@@ -277,7 +294,7 @@ def test_git_init_later(project: Path, tmp_path: Path) -> None:
     assert_restores(project, tmp_path / "restored")
 
 
-PASSING_BY = {
+PASSING_BY: dict[str, list[tuple[str, ...]]] = {
     "clean": [("clean", "-fdx", "--quiet")],
     "stash": [("stash", "--all", "--quiet"), ("stash", "pop", "--quiet")],
     "add": [("add", "--all"), ("commit", "--quiet", "--message=all")],
@@ -287,7 +304,9 @@ PASSING_BY = {
 
 @pytest.mark.parametrize("what", PASSING_BY)
 def test_the_users_git_passes_by_the_store(what: str, repository: Path) -> None:
-    """`git clean -fdx`, `git stash -a` and `git add -A` leave the store as it is, restored experiments included."""
+    """`git clean -fdx`, `git stash -a` and `git add -A` leave the store as it is, restored experiments
+    included.
+    """
     tensortime.backup(directory=repository, name="first")
     tensortime.restore("first", directory=repository)
     before = snapshot_of(repository / "tensortime")
@@ -300,7 +319,9 @@ def test_the_users_git_passes_by_the_store(what: str, repository: Path) -> None:
 
 @pytest.mark.parametrize("half", ["gitfile", "line", "both"])
 def test_a_missing_half_is_mended(half: str, repository: Path) -> None:
-    """Whatever half is gone, the next command of any kind puts it back, and appends to what the user wrote."""
+    """Whatever half is gone, the next command of any kind puts it back, and appends to what the user
+    wrote.
+    """
     tensortime.backup(directory=repository)
     exclude = repository / ".git" / "info" / "exclude"
     if half != "line":
