@@ -318,10 +318,10 @@ def quoted(word: object) -> str:
 def restore_text(report: RestoreReport) -> list[str]:
     """What a restore ends with."""
     placed = ", ".join(f"{count} by {method}" for method, count in report.placed.items() if count)
-    large = f" (large files: {placed})" if placed else ""
     what = f"{count_text(report.files, 'file')}, {size_text(report.bytes)}"
     lines = [
-        f"restored {printable(report.experiment)}: {what}, every byte checked, in {seconds_text(report.seconds)}{large}"
+        f"restored {printable(report.experiment)}: {what} in {seconds_text(report.seconds)}",
+        "every byte checked" + (f"; large files: {placed}" if placed else ""),
     ]
     if report.plain_modes:
         lines.append(f"without their setuid or setgid bit: {listed(report.plain_modes)}")

@@ -349,7 +349,8 @@ def test_restore_tells_where_to_go(lab: Tree) -> None:
     """The last line can be pasted; an older backup and a chosen place have names of their own."""
     done = run_cli("restore", "lr3e-4:1", cwd=lab.root)
     assert done.stdout.splitlines()[-1] == "cd tensortime/lr3e-4-1"
-    assert done.stdout.startswith("restored lr3e-4: 4 files, 1.0 MB, every byte checked, in ")
+    assert done.stdout.startswith("restored lr3e-4: 4 files, 1.0 MB in ")
+    assert "\nevery byte checked; large files: 1 by copy\n" in done.stdout
     done = run_cli("restore", "@", "a new/place", cwd=lab.root)
     assert done.stdout.splitlines()[-1] == "cd 'a new/place'"
     assert (lab.root / "a new/place/train.py").read_bytes() == b"print(22)\n"
