@@ -177,7 +177,7 @@ class World(NamedTuple):
 
     def leaks(self) -> dict[str, str]:
         """What a git hook, a careless shell or an attacker leaves in the environment."""
-        bin, config = self.home / "bin", str(self.home / ".gitconfig")
+        programs, config = self.home / "bin", str(self.home / ".gitconfig")
         git = self.decoy / ".git"
         return {
             "GIT_DIR": str(git),
@@ -197,17 +197,17 @@ class World(NamedTuple):
             "GIT_CONFIG_PARAMETERS": f"'core.hookspath'='{self.home / 'hooks'}' 'core.autocrlf'='true'",
             "GIT_CONFIG_COUNT": "2",
             "GIT_CONFIG_KEY_0": "core.fsmonitor",
-            "GIT_CONFIG_VALUE_0": str(bin / "fsmonitor"),
+            "GIT_CONFIG_VALUE_0": str(programs / "fsmonitor"),
             "GIT_CONFIG_KEY_1": "core.autocrlf",
             "GIT_CONFIG_VALUE_1": "true",
             "GIT_TEMPLATE_DIR": str(self.home / "template"),
             "GIT_EXEC_PATH": str(self.home / "exec-path"),
-            "GIT_EXTERNAL_DIFF": str(bin / "diff"),
-            "GIT_EDITOR": str(bin / "editor"),
-            "GIT_PAGER": str(bin / "pager"),
-            "GIT_ASKPASS": str(bin / "askpass"),
-            "GIT_SSH_COMMAND": str(bin / "ssh"),
-            "GIT_PROXY_COMMAND": str(bin / "ssh"),
+            "GIT_EXTERNAL_DIFF": str(programs / "diff"),
+            "GIT_EDITOR": str(programs / "editor"),
+            "GIT_PAGER": str(programs / "pager"),
+            "GIT_ASKPASS": str(programs / "askpass"),
+            "GIT_SSH_COMMAND": str(programs / "ssh"),
+            "GIT_PROXY_COMMAND": str(programs / "ssh"),
             "GIT_DEFAULT_HASH": "sha256",
             "GIT_DEFAULT_REF_FORMAT": "reftable",
             "GIT_ICASE_PATHSPECS": "1",
