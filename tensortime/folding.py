@@ -21,8 +21,10 @@ def pack_sizes(store: Store) -> dict[str, int]:
     names = set(os.listdir(folder))
     for name in names:
         stem, ending = os.path.splitext(name)
-        if ending == ".pack" and stem + ".idx" in names:
-            sizes[stem] = sum(os.lstat(os.path.join(folder, stem + end)).st_size for end in (ending, ".idx"))
+        if ending == ".pack" and name.startswith("pack-") and stem + ".idx" in names:
+            # One that another process folds meanwhile goes away.
+            with contextlib.suppress(FileNotFoundError):
+                sizes[stem] = sum(os.lstat(os.path.join(folder, stem + end)).st_size for end in (ending, ".idx"))
     return sizes
 
 

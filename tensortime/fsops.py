@@ -24,7 +24,15 @@ ZEROS = bytes(BLOCK)
 FICLONE = 0x40049409
 """ioctl_ficlone(2): share all extents of a file. Unlike copy_file_range it tells whether it did."""
 
-NO_CLONE = {errno.EOPNOTSUPP, errno.EXDEV, errno.EINVAL, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.ETXTBSY}
+NO_CLONE = {
+    errno.EOPNOTSUPP,
+    errno.EXDEV,
+    errno.EINVAL,
+    errno.ENOTTY,
+    errno.ENOSYS,
+    errno.EPERM,
+    errno.ETXTBSY,
+}
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.ENOSYS}
 """Some network and FUSE file systems cannot sync a folder: nothing more can be done there."""
 
@@ -59,7 +67,9 @@ def open_folder(path: Path, dir_fd: int | None = None) -> int:
 
 def create_file(path: Path, mode: int, dir_fd: int | None = None) -> int:
     """Create a file that must not exist yet, open for reading and writing."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=dir_fd)
+    return os.open(
+        path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=dir_fd
+    )
 
 
 def clone(source: int, target: int) -> bool:
@@ -189,7 +199,9 @@ def sync_folder(path: Path) -> None:
         os.close(fd)
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o600, staging: Path | None = None, durable: bool = True) -> None:
+def write_atomic(
+    path: Path, data: bytes, *, mode: int = 0o600, staging: Path | None = None, durable: bool = True
+) -> None:
     """Write a file so that others see all of it or nothing. `staging` is a folder on the same file system."""
     folder = os.path.dirname(os.fsencode(path)) if staging is None else os.fsencode(staging)
     fd, temporary = tempfile.mkstemp(prefix=b".tensortime-", dir=folder)

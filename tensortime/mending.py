@@ -121,8 +121,9 @@ def mend(folder: str) -> list[Message]:
     """Put right what a hand, a crash or another program changed around the data."""
     notices = []
     git_dir = os.path.join(folder, ".shadow")
-    for name in FOREIGN_IN_SHADOW:
-        path = os.path.join(git_dir, name)
+    gitfile = os.path.join(folder, ".git")
+    foreign = [os.path.join(git_dir, name) for name in FOREIGN_IN_SHADOW]
+    for path in (*foreign, *([] if is_our_gitfile(gitfile) else [gitfile])):
         if os.path.lexists(path):
             os.replace(path, f"{path}.foreign-{os.urandom(4).hex()}")
             notices.append(message("{path} was not ours and was moved aside", path=path))
@@ -158,7 +159,7 @@ def mend_gitfile(folder: str) -> None:
     with contextlib.suppress(TensorTimeError, OSError):
         found = user_exclude_file(os.path.dirname(folder))
     if found is not None and add_exclude_line(folder, *found):
-        if not is_our_gitfile(gitfile) and not os.path.lexists(gitfile):
+        if not os.path.lexists(gitfile):
             fsops.write_atomic(gitfile, b"gitdir: .shadow\n")
     elif is_our_gitfile(gitfile):
         os.unlink(gitfile)

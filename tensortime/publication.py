@@ -12,7 +12,7 @@ from tensortime.commits import Run, describe_run, overlay, read_contents, write_
 from tensortime.environment import host_id
 from tensortime.errors import StoreBusy
 from tensortime.findings import Scan
-from tensortime.formats import Oid, text_of
+from tensortime.formats import Oid, bytes_of, text_of
 from tensortime.intake import Intake
 from tensortime.names import LONGEST_NAME, ExperimentName, cut, default_name
 from tensortime.packs import PackWriter
@@ -20,7 +20,6 @@ from tensortime.reports import BackupReport
 from tensortime.repository import nested_heads
 from tensortime.session import Collector, Session
 from tensortime.shadow import NO_OID
-from tensortime.statcache import StatCache
 from tensortime.store import Store
 from tensortime.trailers import BackupFacts
 from tensortime.trees import Contents
@@ -43,6 +42,17 @@ class Begun:
     number: int
     note: str
     time_ns: int
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What one backup found and read."""
+
+    found: Scan
+    taken: Intake
+    contents: Contents
+    known: set[bytes]
+    """Raw ids of blobs and trees that are in the store's packs; grows while the commit is written."""
 
 
 def begin(session: Session, catalog: history.Catalog) -> Begun:
@@ -79,32 +89,30 @@ def publish(
     session: Session,
     catalog: history.Catalog,
     writer: PackWriter,
-    cache: StatCache,
-    fresh: Contents,
-    found: Scan,
-    taken: Intake,
+    gathered: Gathered,
     collector: Collector,
 ) -> BackupReport:
     """Write the commit and move the ref. If another backup took the name or moved the ref meanwhile: once more."""
-    store, options = session.store, session.options
+    store, options, taken = session.store, session.options, gathered.taken
     facts = collector.finish(ENVIRONMENT_SECONDS)
-    if found.nested:
+    if gathered.found.nested:
         top = os.fsencode(session.place.project) + b"/"
-        facts["nested"] = nested_heads((top + path, path) for path in found.nested)
+        facts["nested"] = nested_heads((top + path, path) for path in gathered.found.nested)
     session.sidecar.sync({file.digest for file in taken.large.values()} if taken.brought else ())
     for _ in range(ATTEMPTS):
         begun = begin(session, catalog)
-        contents = fresh
+        contents = gathered.contents
         if options.only is not None and begun.parent is not None:
-            contents = overlay(read_contents(store.shadow, begun.parent), fresh, options.only)
-        commit = commit_contents(session, writer, cache, contents, begun, facts, found, taken)
+            contents = overlay(read_contents(store.shadow, begun.parent), contents, options.only)
+        commit = commit_contents(session, writer, gathered, contents, begun, facts)
         try:
             writer.finish()
         except OSError as problem:
             raise intake.no_space(problem) from problem
-        if store.shadow.create_ref(history.experiment_ref(begun.name), commit, begun.parent or NO_OID):
-            sync_refs(store)
-            return report_of(session, begun, commit, contents, found, taken, writer.bytes)
+        ref = history.experiment_ref(begun.name)
+        if store.shadow.create_ref(ref, commit, begun.parent or NO_OID):
+            sync_ref(store, ref)
+            return report_of(session, begun, commit, contents, gathered, writer.bytes)
         catalog, writer = history.read_catalog(store.shadow), session.writer()
     raise StoreBusy("other backups of {name} keep coming in between", name=begun.name, hint="try again")
 
@@ -112,15 +120,13 @@ def publish(
 def commit_contents(
     session: Session,
     writer: PackWriter,
-    cache: StatCache,
+    gathered: Gathered,
     contents: Contents,
     begun: Begun,
     collected: Mapping[str, object],
-    found: Scan,
-    taken: Intake,
 ) -> Oid:
     """Write the commit of these contents."""
-    options, parent = session.options, session.place.parent
+    options, parent, taken = session.options, session.place.parent, gathered.taken
     run = Run(begun.number, begun.time_ns, parent, options.only, changed_paths(taken))
     skipped = [{"path": one.path, "reason": one.reason} for one in taken.skipped]
     command = collected.get("command")
@@ -138,8 +144,8 @@ def commit_contents(
         params=options.params,
         metrics=options.metrics,
     )
-    described = describe_run(run, collected, found, skipped)
-    return write_commit(writer, cache.objects, contents, described, facts, begun.parent)
+    described = describe_run(run, collected, gathered.found, skipped)
+    return write_commit(writer, gathered.known, contents, described, facts, begun.parent)
 
 
 def changed_paths(taken: Intake) -> tuple[str, ...]:
@@ -151,9 +157,10 @@ def changed_paths(taken: Intake) -> tuple[str, ...]:
 
 
 def report_of(
-    session: Session, begun: Begun, commit: Oid, contents: Contents, found: Scan, taken: Intake, packed: int
+    session: Session, begun: Begun, commit: Oid, contents: Contents, gathered: Gathered, packed: int
 ) -> BackupReport:
-    """What the caller gets to know."""
+    """What the caller gets to know; `packed`: bytes that went into packs."""
+    taken = gathered.taken
     return BackupReport(
         experiment=begun.name,
         commit=commit,
@@ -165,14 +172,21 @@ def report_of(
         stored_bytes=taken.stored_bytes + packed,
         small=len(contents.small),
         large=len(contents.large),
-        ignored=tuple(found.ignored),
+        ignored=tuple(gathered.found.ignored),
         skipped=tuple(taken.skipped),
         changed=changed_paths(taken),
         store=session.store.folder,
     )
 
 
-def sync_refs(store: Store) -> None:
-    """Make the new ref's name survive a power loss; git synced its content."""
+def sync_ref(store: Store, ref: str) -> None:
+    """Make a new ref survive a power loss: its content (git does that since 2.36) and its name."""
+    path = os.path.join(os.fsencode(store.path(".shadow")), bytes_of(ref))
+    # Gone already where somebody packed the refs meanwhile, which syncs them.
     with contextlib.suppress(OSError):
-        fsops.sync_folder(store.path(".shadow", "refs", "experiments"))
+        fd = fsops.open_regular(path)
+        try:
+            fsops.sync_file(fd)
+        finally:
+            os.close(fd)
+        fsops.sync_folder(os.path.dirname(path))

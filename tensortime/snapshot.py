@@ -25,7 +25,7 @@ from tensortime.monitor import Monitor
 from tensortime.packs import PackDamaged, PackIndex, PackWriter
 from tensortime.policy import Route, route
 from tensortime.project import Place
-from tensortime.publication import publish
+from tensortime.publication import Gathered, publish
 from tensortime.reports import BackupReport, Lost
 from tensortime.scan import scan
 from tensortime.session import BackupOptions, Collector, Session
@@ -73,9 +73,11 @@ def back_up_into(session: Session, taken: Intake, collector: Collector) -> Backu
     found = find_files(session)
     taken.skipped += found.skipped
     with session.writer() as writer:
-        take_in(session, taken, Source(os.fsencode(place.project), now_ns, found.followed), found, cache, writer)
+        take_in(
+            session, taken, Source(os.fsencode(place.project), now_ns, found.followed), found, cache, writer
+        )
         fresh = gather(writer, cache.objects, taken, found)
-        report = publish(session, catalog, writer, cache, fresh, found, taken, collector)
+        report = publish(session, catalog, writer, Gathered(found, taken, fresh, cache.objects), collector)
     fold_when_due(store)
     remember(session, cache, taken)
     linked = {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}

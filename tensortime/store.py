@@ -87,13 +87,14 @@ class Store:
 
     def used_bytes(self) -> int:
         """The bytes of all packs and objects."""
-        folders = [self.path(".objects"), self.path(".shadow", "objects")]
-        return sum(
-            os.lstat(os.path.join(folder, name)).st_size
-            for top in folders
-            for folder, _, names in os.walk(top)
-            for name in names
-        )
+        used = 0
+        for top in (self.path(".objects"), self.path(".shadow", "objects")):
+            for folder, _, names in os.walk(top):
+                for name in names:
+                    # A pack that another process folds meanwhile goes away.
+                    with contextlib.suppress(FileNotFoundError):
+                        used += os.lstat(os.path.join(folder, name)).st_size
+        return used
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
@@ -274,5 +275,5 @@ def write_first_config(folder: str) -> None:
         os.replace(staged, os.path.join(git_dir, "config"))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(staged)
-    fsops.sync_folder(git_dir)
-    fsops.sync_folder(folder)
+    for path in (git_dir, folder, os.path.dirname(folder)):
+        fsops.sync_folder(path)

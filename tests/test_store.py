@@ -344,3 +344,15 @@ def test_the_exclude_file_is_appended_to(repository: Path, tmp_path: Path) -> No
         tensortime.backup(directory=repository)
     assert exclude.read_bytes() == b"*.tmp\n" + LINE
     assert (exclude.stat().st_ino, exclude.stat().st_mode & 0o777) == (inode, 0o640)
+
+
+def test_a_git_folder_in_the_store_is_moved_aside(repository: Path) -> None:
+    """S09: a `.git` folder that came with a store would rule a person's git in it; ours takes its place."""
+    tensortime.backup(directory=repository)
+    store = repository / "tensortime"
+    (store / ".git").unlink()
+    Tree(store / ".git").file("config", b"[core]\n\tfsmonitor = /bin/false\n")
+    listener = Listener()
+    tensortime.backup(directory=repository, monitor=listener)
+    assert (store / ".git").read_bytes() == b"gitdir: .shadow\n"
+    assert [line for line in listener.said if ".git was not ours" in line]
