@@ -7,6 +7,7 @@ among the facts, never an exception.
 import contextlib
 import os
 import re
+import signal
 import stat
 import subprocess
 import threading
@@ -259,6 +260,13 @@ def setting_variables(settings: Mapping[str, str]) -> dict[str, str]:
     return variables
 
 
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """Kill a git and what it started: where `git` is a script, its child would go on and hold the pipes open."""
+    if process.returncode is None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 class GitCalls:
     """Asks git, one command at a time, until a time limit or until another thread says `stop`."""
 
@@ -296,7 +304,7 @@ class GitCalls:
         with self._lock:
             self._stopped = True
             if self._process is not None:
-                self._process.kill()
+                end_group(self._process)
 
     def _start(
         self, top: bytes, words: Sequence[str], settings: Mapping[str, str]
@@ -318,6 +326,7 @@ class GitCalls:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=environment,
+                process_group=0,
             )
             return self._process
 
@@ -326,7 +335,7 @@ class GitCalls:
         with self._lock:
             self._process = None
         if process.poll() is None:
-            process.kill()
+            end_group(process)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=1)
         for pipe in (process.stdout, process.stderr):
