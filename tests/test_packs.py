@@ -1,25 +1,23 @@
 """packs.py against git itself: what we write git reads, byte for byte as it would have written it."""
 
 import errno
-import hashlib
 import io
 import os
-import random
 import signal
-import struct
 import subprocess
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pack_store import Store, blob, noise, sound_store, text
 
 from tensortime import packs
-from tensortime.packs import Kind, PackDamaged, Packed, PackIndex, PackWriter, TreeEntry
+from tensortime.packs import Kind, PackWriter, TreeEntry
 from tensortime.packs import pack_object as pack
 
 FILE, SCRIPT, LINK, FOLDER = 0o100644, 0o100755, 0o120000, 0o40000
@@ -27,70 +25,11 @@ ROOT = Path(packs.__file__).parent.parent
 EDGE_SIZES = [0, 1, 15, 16, 17, 2047, 2048, 8192, 8193, 65535, 65536, 1 << 20]
 
 
-class Store:
-    """A bare repository with a staging folder, and git to judge it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.packs, self.staging = folder / "git" / "objects" / "pack", folder / "staging"
-        self.staging.mkdir()
-        self.git("init", "-q", "--bare", "--template=", str(folder / "git"))
-
-    def git(self, *args: str, stdin: bytes = b"", check: bool = True) -> subprocess.CompletedProcess[bytes]:
-        env = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C"}
-        if (self.folder / "git").exists():
-            env["GIT_DIR"] = str(self.folder / "git")
-        done = subprocess.run(["git", *args], input=stdin, env=env, cwd=self.folder, capture_output=True)
-        assert not check or done.returncode == 0, done.stderr.decode()
-        return done
-
-    def writer(self, limit: int = 1 << 30) -> PackWriter:
-        return PackWriter(str(self.packs), str(self.staging), limit=limit)
-
-    def publish(self, *objects: Packed, limit: int = 1 << 30) -> list[str]:
-        with self.writer(limit) as writer:
-            for packed in objects:
-                writer.add(packed)
-            return writer.finish()
-
-    def read(self, kind: Kind, oid: bytes) -> bytes:
-        return self.git("cat-file", kind.name.lower(), oid.hex()).stdout
-
-    def published(self) -> list[str]:
-        return sorted(path.name for path in self.packs.iterdir())
-
-    def staged(self) -> list[str]:
-        return sorted(path.name for path in self.staging.iterdir())
-
-    def index(self, name: str) -> PackIndex:
-        return PackIndex(str(self.packs / f"{name}.idx"))
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """A store; whatever a test does to it, git finds it sound afterwards and every published idx its own."""
-    made = Store(tmp_path)
-    yield made
-    report = made.git("fsck", "--strict", "--full", "--no-dangling")
-    assert report.stdout == b""
-    assert all(line.startswith(b"notice: ") for line in report.stderr.splitlines()), report.stderr
-    for path in made.packs.glob("*.pack"):
-        theirs = tmp_path / f"{path.stem}.git.idx"
-        made.git("index-pack", "--strict", "-o", str(theirs), str(path))
-        assert path.with_suffix(".idx").read_bytes() == theirs.read_bytes()
-
-
-def blob(data: bytes) -> Packed:
-    return pack(Kind.BLOB, data)
-
-
-def noise(size: int, seed: int = 0) -> bytes:
-    return random.Random(seed).randbytes(size)
-
-
-def text(size: int) -> bytes:
-    return b"".join(b"epoch %d loss %f\n" % (i, 1 / (i + 1)) for i in range(size // 10 + 1))[:size]
+    """A store that git judges at the end."""
+    with sound_store(tmp_path) as made:
+        yield made
 
 
 # Objects
@@ -403,74 +342,6 @@ def test_git_folds_and_checks_out_what_we_wrote(store: Store) -> None:
     out = store.folder / "out"
     store.git("worktree", "add", "-q", "--detach", str(out), "refs/experiments/x")
     assert (out / "train.log").read_bytes() == text(5000)
-
-
-# Reading
-
-
-def test_an_index_finds_each_object_where_git_finds_it(store: Store) -> None:
-    objects = [blob(b"%d" % n) for n in range(700)]
-    [name] = store.publish(*objects)
-    index = store.index(name)
-    listing = store.git("show-index", stdin=(store.packs / f"{name}.idx").read_bytes()).stdout.decode()
-    rows = [line.split() for line in listing.splitlines()]
-    assert [oid.hex() for oid in index] == [oid for _, oid, _ in rows]
-    assert [index.offset(oid) for oid in index] == [int(offset) for offset, _, _ in rows]
-    assert len(index) == 700
-    assert all(packed.oid in index for packed in objects)
-    assert not any(bytes([n]) + bytes(19) in index for n in range(256))
-    with pytest.raises(KeyError, match="00" * 20):
-        index.offset(bytes(20))
-
-
-def made_up_index(path: Path, offsets: list[int]) -> list[bytes]:
-    oids = [hashlib.sha1(b"%d" % n).digest() for n in range(len(offsets))]
-    crcs = [zlib.crc32(oid) for oid in oids]
-    path.write_bytes(b"".join(packs.encode_index(oids, offsets, crcs, bytes(20))))
-    return oids
-
-
-def test_offsets_past_two_gibibytes_go_through_the_64_bit_table(store: Store, tmp_path: Path) -> None:
-    offsets = [12, 2**31 - 1, 2**31, 2**31 + 1, 2**32 - 1, 2**32, 2**40 + 7, 500]
-    oids = made_up_index(tmp_path / "big.idx", offsets)
-    index = PackIndex(str(tmp_path / "big.idx"))
-    assert [index.offset(oid) for oid in oids] == offsets
-    listing = store.git("show-index", stdin=(tmp_path / "big.idx").read_bytes()).stdout.decode()
-    expected = {(str(n), oid.hex(), f"({zlib.crc32(oid):08x})") for n, oid in zip(offsets, oids, strict=True)}
-    assert {tuple(line.split()) for line in listing.splitlines()} == expected
-
-
-def test_the_64_bit_table_that_git_writes_is_read(store: Store, tmp_path: Path) -> None:
-    objects = [blob(noise(100, n)) for n in range(50)]
-    [name] = store.publish(*objects)
-    forced = tmp_path / "forced.idx"
-    store.git("index-pack", "--index-version=2,0x200", "-o", str(forced), str(store.packs / f"{name}.pack"))
-    ours, theirs = store.index(name), PackIndex(str(forced))
-    assert forced.stat().st_size > (store.packs / f"{name}.idx").stat().st_size
-    assert [theirs.offset(oid) for oid in ours] == [ours.offset(oid) for oid in ours]
-
-
-DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    "empty file": lambda data: b"",
-    "magic": lambda data: b"PACK" + data[4:],
-    "version": lambda data: data[:4] + struct.pack(">I", 3) + data[8:],
-    "only the fanout": lambda data: data[: 8 + 1024],
-    "one byte short": lambda data: data[:-1],
-    "one row short": lambda data: data[:-28],
-    "eight bytes more": lambda data: data + bytes(8),
-    "another count": lambda data: data[:1028] + struct.pack(">I", 2**31) + data[1032:],
-    "one bit of an id": lambda data: data[:1040] + bytes([data[1040] ^ 1]) + data[1041:],
-    "zeros": lambda data: bytes(len(data)),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_index_is_called_damaged(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "x.idx"
-    made_up_index(path, [12, 50, 90])
-    path.write_bytes(DAMAGES[damage](path.read_bytes()))
-    with pytest.raises(PackDamaged, match=r"x\.idx"):
-        PackIndex(str(path))
 
 
 def test_importing_the_module_does_not_import_isal() -> None:
