@@ -26,7 +26,7 @@ from tensortime.errors import (
     TargetExists,
     message,
 )
-from tensortime.formats import META, Digest, RelPath, text_of
+from tensortime.formats import META, Digest, RelPath, goes_into_git, text_of
 from tensortime.history import Target, manifest_of, read_meta
 from tensortime.intake import FULL, THREADS, in_threads
 from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, Manifest, ManifestEntry
@@ -38,7 +38,7 @@ from tensortime.shadow import TreeItem
 from tensortime.sidecar import HARDLINK, Sidecar, place_object
 from tensortime.sidecar import SYMLINK as BY_SYMLINK
 from tensortime.store import Store
-from tensortime.trees import MODE_FILE, MODE_FOLDER, MODE_LINK, MODE_PROGRAM, goes_into_git
+from tensortime.trees import MODE_FILE, MODE_FOLDER, MODE_LINK, MODE_PROGRAM
 from tensortime.worktrees import link_worktree, mend_worktrees, write_marker
 
 RESTORED_BITS = 0o1777
@@ -328,10 +328,6 @@ def discard(partial: str) -> None:
 
 def explain(problem: BaseException, destination: str) -> BaseException:
     """The error that a person can act on."""
-    if isinstance(problem, GitFailed) and any(
-        word in str(problem).lower() for word in ("unable to read", "corrupt", "missing", "bad object", "inflate")
-    ):
-        return Damaged("the store is damaged: {problem}", problem=str(problem))
     if isinstance(problem, OSError):
         if problem.errno in FULL:
             return NoSpace("no room for {path}: {problem}", path=destination, problem=problem.strerror)

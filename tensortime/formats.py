@@ -29,6 +29,9 @@ HFS_IGNORABLE = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 GIT_SHORT_NAME = re.compile(r"git~\d+|gi[0-9a-f]{4}~\d+")
 
 
+REFUSED_MARK = re.compile(rb"\.[gG]|~|\xe2[\x80\x81]|\xef\xbb\xbf")
+"""Is in every path that `git_refuses`: `.g`, a short name, or a code point that HFS+ ignores. Asked for every file."""
+
 GIT_SPECIAL_FILES = {".gitmodules", ".gitattributes", ".gitignore", ".mailmap"}
 
 
@@ -54,6 +57,11 @@ def parse_oid(text: str) -> Oid:
     if not re.fullmatch(r"[0-9a-f]{40}", text):
         raise ValueError(f"not a git object id: {text[:80]!r}")
     return Oid(text)
+
+
+def goes_into_git(path: bytes) -> bool:
+    """Whether git can carry a file at this path through a checkout."""
+    return REFUSED_MARK.search(path) is None or not any(map(git_refuses, path.split(b"/")))
 
 
 def git_refuses(component: bytes) -> bool:

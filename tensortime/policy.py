@@ -5,7 +5,7 @@
 
 from enum import Enum
 
-from tensortime.formats import git_refuses
+from tensortime.formats import goes_into_git
 
 
 class Route(Enum):
@@ -44,9 +44,6 @@ VIRTUAL_ENVIRONMENT = "built-in: virtual environment"
 VIRTUAL_ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
 
 OTHER_STORE = "built-in: another TensorTime store"
-REFUSED_MARKS = (b".g", b".G", b"~", b"\xe2\x80", b"\xe2\x81", b"\xef\xbb\xbf")
-"""One of these is in every path that `git_refuses`: `.g`, a short name, or a code point that HFS+ ignores."""
-
 OWN_STORE = "built-in: the store"
 RESERVED = "built-in: reserved"
 
@@ -59,9 +56,7 @@ def route(size: int, large_size: int, path: bytes) -> Route:
     """
     if size >= large_size:
         return Route.LARGE
-    if any(mark in path for mark in REFUSED_MARKS) and any(map(git_refuses, path.split(b"/"))):
-        return Route.LARGE
-    return Route.SMALL
+    return Route.SMALL if goes_into_git(path) else Route.LARGE
 
 
 SECRET_RULE = "built-in (secret)"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tensortime.formats import META, Digest, RelPath, git_refuses, git_refuses_link
+from tensortime.formats import META, Digest, RelPath, git_refuses_link, goes_into_git
 from tensortime.manifest import (
     FILE,
     FOLDER,
@@ -130,13 +130,6 @@ def lay_out(contents: Contents) -> Layout:
         if folder.empty or odd:
             entries[path] = ManifestEntry(path, FOLDER, folder.permissions if odd else None)
     return Layout(git, Manifest(entries, umask))
-
-
-def goes_into_git(path: bytes) -> bool:
-    """Whether git can carry a file at this path through a checkout."""
-    if b".g" not in path and b".G" not in path and b"~" not in path and path.isascii():
-        return True
-    return not any(git_refuses(part) for part in path.split(b"/"))
 
 
 def link_goes_into_git(path: bytes) -> bool:
