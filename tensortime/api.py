@@ -213,16 +213,18 @@ def is_of_project(project: str, parent: str, place: Place) -> bool:
 def show(experiment: str, *, directory: PathLike | None = None, store: PathLike | None = None) -> ShowReport:
     """One experiment: its facts, its backups, and what it recorded of its run."""
     opened, target = find(experiment, directory, store)
-    items = [item for item in opened.shadow.tree(target.commit) if item.path == b".tensortime/run.json"]
-    meta = history.read_meta(opened.shadow, items)
+    with history.damage_in(target):
+        items = [item for item in opened.shadow.tree(target.commit) if item.path == b".tensortime/run.json"]
+        meta = history.read_meta(opened.shadow, items)
+        facts = history.read_facts(opened.shadow, target.commit)
+        entries = history.read_history(opened.shadow, target.experiment.commit)
     try:
         run = json.loads(meta.get(b"run.json", b"{}"))
-    except ValueError:
+    except (ValueError, RecursionError):
         run = {}
-    facts = history.read_facts(opened.shadow, target.commit)
     return ShowReport(
         history.described(target.experiment.name, target.commit, facts, target.experiment.tags),
-        history.read_history(opened.shadow, target.experiment.commit),
+        entries,
         run if isinstance(run, dict) else {},
     )
 
@@ -240,11 +242,12 @@ def read_file(
 ) -> tuple[bytes | None, int | None]:
     """One file of a backup: its bytes, or an open descriptor of the object that holds them (checked first)."""
     opened, target = find(experiment, directory, store)
-    data, entry = extraction.read_one(opened, target, path)
-    if entry is None or entry.digest is None or entry.size is None:
-        return data, None
-    checked(opened, entry, path)
-    return None, opened.sidecar().open_object(entry.digest, entry.size)
+    with history.damage_in(target):
+        data, entry = extraction.read_one(opened, target, path)
+        if entry is None or entry.digest is None or entry.size is None:
+            return data, None
+        checked(opened, entry, path)
+        return None, opened.sidecar().open_object(entry.digest, entry.size)
 
 
 def checked(opened: Store, entry: ManifestEntry, path: str) -> None:
@@ -288,8 +291,9 @@ def restore(
     wanted = default if destination is None else os.path.abspath(os.fspath(destination))
     final = os.path.join(os.path.realpath(os.path.dirname(wanted)), os.path.basename(wanted))
     try:
-        if paths:
-            return extraction.restore_paths(opened, target, paths, final, link, monitor)
-        return checkout.restore(opened, place.project, target, final, link, monitor)
+        with history.damage_in(target):
+            if paths:
+                return extraction.restore_paths(opened, target, paths, final, link, monitor)
+            return checkout.restore(opened, place.project, target, final, link, monitor)
     except OSError as problem:
         raise environment_failure(place.store, problem) from problem

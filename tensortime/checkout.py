@@ -86,7 +86,11 @@ def make_plan(store: Store, target: Target) -> Plan:
     check_paths(items, manifest)
     sidecar = store.sidecar()
     for entry in manifest.entries.values():
-        if entry.digest is not None and entry.size is not None and not sidecar.holds(entry.digest, entry.size):
+        if (
+            entry.digest is not None
+            and entry.size is not None
+            and not sidecar.holds(entry.digest, entry.size)
+        ):
             raise Damaged(
                 "{experiment} cannot come back whole: the bytes of {path} are missing or damaged ({digest})",
                 experiment=target.experiment.name,
@@ -218,12 +222,22 @@ def place_plain(root: int, entry: ManifestEntry, umask: int) -> None:
 
 
 def place_large(
-    sidecar: Sidecar, root: int, entry: ManifestEntry, umask: int, how: str, advance: Callable[[int], None]
+    sidecar: Sidecar,
+    root: int,
+    entry: ManifestEntry,
+    umask: int,
+    how: str,
+    advance: Callable[[int], None],
+    *,
+    staged: RelPath | None = None,
 ) -> str:
-    """One large file with its mode and time; returns the method. Damaged names the path."""
+    """One large file (at `staged` instead of its path) with its mode and time; returns the method.
+
+    Damaged names the path.
+    """
     if entry.digest is None or entry.size is None:
         raise Damaged("the manifest is damaged: {path} has no digest", path=text_of(entry.path))
-    with parent_of(root, entry.path, umask) as (folder, name):
+    with parent_of(root, staged or entry.path, umask) as (folder, name):
         try:
             method = place_object(sidecar, entry.digest, entry.size, folder, name, how, advance)
         except Damaged as problem:
@@ -308,7 +322,9 @@ def remove_stale(store: Store, partial: str) -> None:
     if not os.path.lexists(partial):
         return
     admin = None if os.path.islink(partial) else admin_folder(partial)
-    ours = admin is not None and os.path.dirname(admin) == os.path.realpath(store.path(".shadow", "worktrees"))
+    ours = admin is not None and os.path.dirname(admin) == os.path.realpath(
+        store.path(".shadow", "worktrees")
+    )
     if ours or (os.path.isdir(partial) and not os.path.islink(partial) and not os.listdir(partial)):
         discard(partial)
         return

@@ -1,14 +1,24 @@
 """Single files of a backup: on stdout for `show EXP PATH`, as plain files for `restore EXP --path`."""
 
+import contextlib
 import difflib
 import os
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tensortime import fsops
-from tensortime.checkout import Plan, check_paths, is_meta, make_folder, parent_of, place_large, watch_links
+from tensortime.checkout import (
+    PARTIAL,
+    Plan,
+    check_paths,
+    is_meta,
+    make_folder,
+    parent_of,
+    place_large,
+    watch_links,
+)
 from tensortime.destination import refuse_inside_store
 from tensortime.errors import Damaged, NoSpace, StoreUnusable, TargetExists, UnknownPath, message
 from tensortime.formats import RelPath, bytes_of, text_of
@@ -157,10 +167,17 @@ def place_selection(
     store: Store, plan: Plan, selection: Selection, destination: str, how: str, monitor: Monitor
 ) -> Counter[str]:
     """Write the selected files; counts the methods of the large ones."""
+
+    def advance(size: int) -> None:
+        monitor.advance(0, size)
+
     umask = plan.manifest.umask
     os.makedirs(destination, exist_ok=True)
     root = fsops.open_folder(destination)
     placed: Counter[str] = Counter()
+    if how == HARDLINK:
+        # Before there are any: the links made until something fails can be written through too.
+        watch_links(store, {entry.digest for entry in selection.entries if entry.digest})
     try:
         for portion in portions(selection.items):
             blobs = dict(store.shadow.read_objects([item.oid.hex() for item in portion], missing_ok=True))
@@ -169,9 +186,9 @@ def place_selection(
                 monitor.advance(1, item.size)
         for entry in selection.entries:
             if entry.kind == FILE:
-                placed[
-                    place_large(store.sidecar(), root, entry, umask, how, lambda n: monitor.advance(0, n))
-                ] += 1
+                with named_when_whole(root, entry.path, umask) as staged:
+                    method = place_large(store.sidecar(), root, entry, umask, how, advance, staged=staged)
+                placed[method] += 1
                 monitor.advance(1, 0)
             elif entry.kind in (FOLDER, SYMLINK):
                 with parent_of(root, entry.path, umask) as (folder, name):
@@ -181,9 +198,21 @@ def place_selection(
                         os.symlink(entry.target or b"", name, dir_fd=folder)
     finally:
         os.close(root)
-    if how == HARDLINK:
-        watch_links(store, {entry.digest for entry in selection.entries if entry.digest})
     return placed
+
+
+@contextlib.contextmanager
+def named_when_whole(root: int, path: RelPath, umask: int) -> Iterator[RelPath]:
+    """Yield another name beside a path for what is to be there: it gets its own once it is right, or goes."""
+    with parent_of(root, path, umask) as (folder, name):
+        staged = b".tensortime-" + os.urandom(6).hex().encode() + PARTIAL.encode()
+        try:
+            yield RelPath(path.removesuffix(name) + staged)
+            fsops.rename_file_to_new(folder, staged, name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(staged, dir_fd=folder)
+            raise
 
 
 def portions(items: Sequence[TreeItem]) -> Sequence[list[TreeItem]]:
@@ -205,10 +234,14 @@ def place_small(root: int, item: TreeItem, data: bytes | None, plan: Plan) -> No
         raise Damaged("{path} cannot come back: the store holds other bytes", path=text_of(item.path))
     entry, umask = plan.manifest.entries.get(item.path), plan.manifest.umask
     mode = plain_mode(0o100 if item.mode == MODE_PROGRAM else 0, umask)
-    with parent_of(root, item.path, umask) as (folder, name):
-        if item.mode == MODE_LINK:
+    if item.mode == MODE_LINK:
+        with parent_of(root, item.path, umask) as (folder, name):
             os.symlink(data, name, dir_fd=folder)
-            return
+        return
+    with (
+        named_when_whole(root, item.path, umask) as staged,
+        parent_of(root, staged, umask) as (folder, name),
+    ):
         fd = fsops.create_file(name, 0o600, dir_fd=folder)
         try:
             fsops.write_all(fd, data, 0)

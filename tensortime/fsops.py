@@ -260,6 +260,22 @@ def rename_to_new(source: Path, target: Path) -> None:
     os.rename(source, target)
 
 
+def rename_file_to_new(folder: int, source: bytes, target: bytes) -> None:
+    """Move a file or link within an open folder to a name that must be free."""
+    try:
+        os.link(source, target, src_dir_fd=folder, dst_dir_fd=folder, follow_symlinks=False)
+    except OSError as problem:
+        if problem.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS):
+            raise
+        # No hard links here: a look and a rename, between which somebody could just make the name.
+        with contextlib.suppress(FileNotFoundError):
+            os.lstat(target, dir_fd=folder)
+            raise FileExistsError(errno.EEXIST, "already exists", target) from None
+        os.rename(source, target, src_dir_fd=folder, dst_dir_fd=folder)
+    else:
+        os.unlink(source, dir_fd=folder)
+
+
 def free_space(path: Path) -> tuple[int, int]:
     """Bytes that we may still write on this file system, and its size."""
     info = os.statvfs(path)

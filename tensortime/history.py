@@ -3,10 +3,10 @@
 import contextlib
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from tensortime.errors import AmbiguousName, Damaged, TensorTimeError, UnknownExperiment
+from tensortime.errors import AmbiguousName, Damaged, GitFailed, TensorTimeError, UnknownExperiment
 from tensortime.formats import META, Digest, Oid, text_of
 from tensortime.manifest import Manifest, decode_manifest
 from tensortime.names import ExperimentName, problem_of
@@ -16,6 +16,30 @@ from tensortime.trailers import BackupFacts, decode_message
 
 EXPERIMENTS = "refs/experiments/"
 TAGS = "refs/tags/"
+
+GIT_FOUND_DAMAGE = (
+    *(
+        "unable to read",
+        "could not read",
+        "cannot read",
+        "corrupt",
+        "missing",
+        "bad object",
+        "inflate",
+        "garbage at",
+    ),
+    *(
+        "too small",
+        "too short",
+        "not a tree",
+        "not a valid",
+        "mismatch",
+        "does not match",
+        "too-short",
+        "malformed",
+    ),
+)
+"""Words with which git says, in lower case, that an object, pack or idx is not what it should be."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +154,27 @@ def read_history(shadow: Shadow, tip: Oid) -> tuple[HistoryEntry, ...]:
         entry = HistoryEntry(facts.number, Oid(oid), facts.time_ns, facts.files, facts.size)
         entries.setdefault(facts.number, entry)
     return tuple(entries[number] for number in sorted(entries, reverse=True))
+
+
+@contextlib.contextmanager
+def damage_in(target: Target) -> Iterator[None]:
+    """Damage that shows up in here says which experiment it is in, also where only git has noticed it."""
+    name = target.experiment.name
+    try:
+        yield
+    except GitFailed as problem:
+        if not any(words in str(problem).lower() for words in GIT_FOUND_DAMAGE):
+            raise
+        raise Damaged(
+            "{experiment} is damaged: {problem}", experiment=name, problem=str(problem)
+        ) from problem
+    except Damaged as problem:
+        if "experiment" in problem.message.values:
+            raise
+        text = str(problem)
+        raise Damaged(
+            "{experiment} is damaged: {problem}", experiment=name, problem=text, hint=problem.hint
+        ) from problem
 
 
 def resolve(shadow: Shadow, catalog: Catalog, text: str) -> Target:
