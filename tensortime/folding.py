@@ -24,7 +24,9 @@ def pack_sizes(store: Store) -> dict[str, int]:
         if ending == ".pack" and name.startswith("pack-") and stem + ".idx" in names:
             # One that another process folds meanwhile goes away.
             with contextlib.suppress(FileNotFoundError):
-                sizes[stem] = sum(os.lstat(os.path.join(folder, stem + end)).st_size for end in (ending, ".idx"))
+                sizes[stem] = sum(
+                    os.lstat(os.path.join(folder, stem + end)).st_size for end in (ending, ".idx")
+                )
     return sizes
 
 

@@ -35,7 +35,9 @@ def read_watched(path: str) -> Watched | None:
         return None
 
 
-def update_watched(store: Store, rows: Watched, *, lost: Collection[Digest] = (), keep_known: bool = False) -> None:
+def update_watched(
+    store: Store, rows: Watched, *, lost: Collection[Digest] = (), keep_known: bool = False
+) -> None:
     """Remember these stats, forget what was lost, keep what others noted meanwhile.
 
     `keep_known`: this is an addition. Where nothing can be read nothing is written then: a list of a few would

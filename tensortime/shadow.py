@@ -161,9 +161,7 @@ class Shadow:
         rows = [line.split(b"\0") for line in done.stdout.splitlines()]
         oids = [Oid(oid.decode()) for _, oid in rows]
         commits = dict(self.read_objects(oids, missing_ok=True))
-        refs = tuple(
-            Ref(text_of(name), Oid(oid.decode()), commits.get(oid.decode())) for name, oid in rows
-        )
+        refs = tuple(Ref(text_of(name), Oid(oid.decode()), commits.get(oid.decode())) for name, oid in rows)
         return RefList(refs, broken_refs(done.stderr))
 
     def read_objects(self, names: Iterable[str], *, missing_ok: bool = False) -> Iterator[tuple[str, bytes]]:

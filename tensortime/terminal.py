@@ -39,7 +39,10 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 def message_text(line: Message) -> str:
     """A message from the library for a person: sizes become readable."""
-    values = {key: render.size_text(value) if key == "size" and isinstance(value, int) else value for key, value in line.values.items()}
+    values = {
+        key: render.size_text(value) if key == "size" and isinstance(value, int) else value
+        for key, value in line.values.items()
+    }
     return render.printable(line.template.format(**values))
 
 
@@ -48,7 +51,12 @@ def bug_report(problem: BaseException) -> str:
     lines = traceback.format_exception(problem)
     try:
         with tempfile.NamedTemporaryFile(
-            "w", prefix="tensortime-error-", suffix=".txt", delete=False, encoding="utf-8", errors="backslashreplace"
+            "w",
+            prefix="tensortime-error-",
+            suffix=".txt",
+            delete=False,
+            encoding="utf-8",
+            errors="backslashreplace",
         ) as file:
             file.writelines(lines)
             return file.name

@@ -10,6 +10,7 @@ import select
 import sys
 import threading
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from tensortime import ranks
 from tensortime.errors import (
@@ -21,7 +22,7 @@ from tensortime.errors import (
     UsageError,
     message,
 )
-from tensortime.names import ExperimentName, problem_of, suggest_name
+from tensortime.names import ExperimentName, default_name, problem_of, suggest_name
 from tensortime.reports import BackupReport
 
 PathLike = str | os.PathLike[str]
@@ -58,7 +59,7 @@ class TimeMachine:
         expect(strict, "strict", (bool,))
         self.backup_dir = None if backup_dir is None else os.fspath(backup_dir)
         self.strict = strict
-        self.note = exp_suffix or ""
+        self.note = self._suffix = exp_suffix or ""
         self.experiment: ExperimentName | None = None
         """The experiment's name, once there is a backup."""
         self._wanted = None if exp_dir is None else name_of(exp_dir)
@@ -142,6 +143,9 @@ class TimeMachine:
             monitor.warn(message("ignore has no effect together with add"))
         joined = os.environb.get(b"TENSORTIME_EXPERIMENT", b"").decode("utf-8", "surrogateescape") or None
         name = self.experiment or (name_of(joined) if joined else self._wanted)
+        if name is None and self._suffix and self.note != self._suffix:
+            # Both were given: the suffix is what the name is looked for by.
+            name = default_name(datetime.now(), self._suffix)
         joins = self.experiment is not None or joined is not None or (add is not None and name is not None)
         try:
             report = api.backup(

@@ -13,7 +13,14 @@ from tensortime.reports import BackupReport
 THRESHOLD = 1 << 20
 OWN = (b".git", b"tensortime", b".tensortime")
 USER_CONTENT = (
-    *("gitmodulesBlob", "gitmodulesParse", "gitmodulesName", "gitmodulesUrl", "gitmodulesPath", "gitmodulesUpdate"),
+    *(
+        "gitmodulesBlob",
+        "gitmodulesParse",
+        "gitmodulesName",
+        "gitmodulesUrl",
+        "gitmodulesPath",
+        "gitmodulesUpdate",
+    ),
     *("gitattributesBlob", "gitattributesLarge", "gitattributesLineLength"),
 )
 """What fsck says of a project's own `.gitmodules` and `.gitattributes` (CASES B14), which may be anything."""

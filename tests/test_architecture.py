@@ -70,7 +70,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield node.module or ""
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            yield from (part.value for part in node.args if isinstance(part, ast.Constant))
+            yield from (str(part.value) for part in node.args if isinstance(part, ast.Constant))
 
 
 def own_imports(tree: ast.AST) -> set[str]:

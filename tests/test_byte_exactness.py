@@ -33,7 +33,9 @@ def project(tmp_path: Path) -> Tree:
 
 def in_git(tree: Tree) -> dict[str, int]:
     """The files that git carries of the backup, and their sizes; not `.tensortime`."""
-    rows = user_git("ls-tree", "-r", "-l", "-z", "refs/experiments/exp", cwd=tree.root / "tensortime" / ".shadow")
+    rows = user_git(
+        "ls-tree", "-r", "-l", "-z", "refs/experiments/exp", cwd=tree.root / "tensortime" / ".shadow"
+    )
     items = [row.partition("\t") for row in rows.split("\0") if row]
     return {path: int(head.split()[3]) for head, _, path in items if not path.startswith(".tensortime/")}
 
@@ -93,7 +95,9 @@ def test_archive_attributes_do_not_count(project: Tree) -> None:
 def test_required_clean_and_smudge_whose_program_is_absent(project: Tree) -> None:
     """B05: a required lfs filter whose program is absent neither fails a backup nor shows a word of git's."""
     pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 12345\n"
-    project.file(".gitattributes", b"*.bin filter=lfs diff=lfs merge=lfs -text\n").file("pointer.bin", pointer)
+    project.file(".gitattributes", b"*.bin filter=lfs diff=lfs merge=lfs -text\n").file(
+        "pointer.bin", pointer
+    )
     project.file("small.bin", b"\r\n\0").file("large.bin", size=THRESHOLD + 5)
     user_git("init", "--quiet", cwd=project.root)
     for key, value in (("required", "true"), ("process", "/nonexistent/git-lfs filter-process")):
@@ -101,19 +105,56 @@ def test_required_clean_and_smudge_whose_program_is_absent(project: Tree) -> Non
     for words in (["backup", "--name", "exp"], ["restore", "exp", "../restored"]):
         done = run_cli(*words, cwd=project.root)
         said = done.stderr.lower() + done.stdout.lower()
-        assert done.returncode == 0 and not any(word in said for word in ("lfs", "filter", "warning", "fatal", "error"))
+        assert done.returncode == 0 and not any(
+            word in said for word in ("lfs", "filter", "warning", "fatal", "error")
+        )
     assert_same_tree(contents(project), project.root.parent / "restored")
 
 
 AWKWARD = (
-    *(b"new\nline", b"tab\there", b'quote"', b"back\\slash", b"-rf", b"--help", b" leading", b"trailing ", b"*"),
-    *(b"?", b"[x]", b"a:b", b"C:col", b"#comment", b"!negated", b"~", b"$HOME", b"%s", b"a=b", b"\x01\x1b[31m\x7f"),
+    *(
+        b"new\nline",
+        b"tab\there",
+        b'quote"',
+        b"back\\slash",
+        b"-rf",
+        b"--help",
+        b" leading",
+        b"trailing ",
+        b"*",
+    ),
+    *(
+        b"?",
+        b"[x]",
+        b"a:b",
+        b"C:col",
+        b"#comment",
+        b"!negated",
+        b"~",
+        b"$HOME",
+        b"%s",
+        b"a=b",
+        b"\x01\x1b[31m\x7f",
+    ),
     *(b"...", b"..a", b"a..b", b"@", b"HEAD", b"refs", b"x.lock", b"con", b"nul.txt", b":(exclude)a", b"\\"),
 )
 ENCODINGS = (
-    *(b"latin\xe9", b"\xff\xfe", b"\xed\xa0\x80", "\N{PARTY POPPER}".encode(), "e\N{COMBINING ACUTE ACCENT}".encode()),
+    *(
+        b"latin\xe9",
+        b"\xff\xfe",
+        b"\xed\xa0\x80",
+        "\N{PARTY POPPER}".encode(),
+        "e\N{COMBINING ACUTE ACCENT}".encode(),
+    ),
     *("\N{LATIN SMALL LETTER E WITH ACUTE}".encode(), "数据".encode(), "a\N{NO-BREAK SPACE}b".encode()),
-    *(b"a", b"A", b"Dir", b"dir", "\N{RIGHT-TO-LEFT OVERRIDE}gnp.exe".encode(), "\N{LINE SEPARATOR}".encode()),
+    *(
+        b"a",
+        b"A",
+        b"Dir",
+        b"dir",
+        "\N{RIGHT-TO-LEFT OVERRIDE}gnp.exe".encode(),
+        "\N{LINE SEPARATOR}".encode(),
+    ),
 )
 
 
@@ -164,13 +205,17 @@ def make_deep(tree: Tree, path: bytes, data: bytes = b"") -> None:
 def test_longest_names_and_deepest_folders(project: Tree) -> None:
     """B09, B10: components of 255 bytes in any role, and 50 levels, come back."""
     longest = b"n" * 255
-    project.file(longest, b"small").file(b"large/" + longest, size=THRESHOLD).symlink(b"links/" + longest, longest)
+    project.file(longest, b"small").file(b"large/" + longest, size=THRESHOLD).symlink(
+        b"links/" + longest, longest
+    )
     project.folder(b"empty/" + longest).file(longest[:-1] + b"/" + longest + b"/x", b"below")
     project.file("/".join(["level"] * 50) + "/x", b"deep").folder("/".join(["hollow"] * 50))
     round_trip(project)
 
 
-def test_longest_path_is_stored_and_restored_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_longest_path_is_stored_and_restored_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """B09: the longest path is stored and restored also where the folders above put it past the kernel's limit."""
     store, deep = tmp_path / "store", Tree(tmp_path / ("r" * 200) / ("s" * 200)).root
     project = Tree(deep / "project")
@@ -200,8 +245,25 @@ def test_path_that_is_too_long_is_named_at_backup(project: Tree) -> None:
 
 
 DISGUISES = (
-    *(b".GIT", b".Git", b"git~1", b"GIT~2", b".git ", b".git.", b".git. .", b".git::$INDEX_ALLOCATION", b".git:x"),
-    *(".g\u200cit".encode(), ".git\ufeff".encode(), "\u202e.git".encode(), b"gi7eba~1", b".gitmodules ", b"gitmod~1"),
+    *(
+        b".GIT",
+        b".Git",
+        b"git~1",
+        b"GIT~2",
+        b".git ",
+        b".git.",
+        b".git. .",
+        b".git::$INDEX_ALLOCATION",
+        b".git:x",
+    ),
+    *(
+        ".g\u200cit".encode(),
+        ".git\ufeff".encode(),
+        "\u202e.git".encode(),
+        b"gi7eba~1",
+        b".gitmodules ",
+        b"gitmod~1",
+    ),
     *(b"a\\.git", b".git\\x", b"git~1\\y"),
     *(b"git~1 ", b".git...", b"git~10", b".git~1", b"GI7EBA~12", "\u200f.g\u200ei\u200dt".encode()),
 )
@@ -217,7 +279,9 @@ def test_names_that_git_refuses(project: Tree, role: str) -> None:
             case "large":
                 project.file(name, size=THRESHOLD)
             case "folder":
-                project.file(name + b"/config", name).file(name + b"/a/b", b"deep").symlink(name + b"/l", b"config")
+                project.file(name + b"/config", name).file(name + b"/a/b", b"deep").symlink(
+                    name + b"/l", b"config"
+                )
             case "empty":
                 project.folder(name).folder(b"sub/" + name)
             case "link":

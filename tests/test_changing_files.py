@@ -152,7 +152,9 @@ def test_file_that_grew_and_changed_is_read_again(project: Tree, moments: Moment
     assert (report.changed, report.exit_code, moments.opened) == ((), 0, 2)
 
 
-def test_file_that_changes_under_every_try_is_called_changed(project: Tree, moments: Moments, size: int) -> None:
+def test_file_that_changes_under_every_try_is_called_changed(
+    project: Tree, moments: Moments, size: int
+) -> None:
     """M01: after three tries the last one's bytes are stored, and report, manifest and run.json call it changed."""
     project.file("data/file", size=size)
     numbers = iter(range(9))
@@ -203,7 +205,9 @@ def test_file_that_is_replaced_while_read_is_the_old_or_the_new(
 
 
 @pytest.mark.parametrize("new_size", [10, SMALL, THRESHOLD - 1, THRESHOLD, LARGE])
-def test_file_that_is_replaced_before_it_is_opened(project: Tree, moments: Moments, size: int, new_size: int) -> None:
+def test_file_that_is_replaced_before_it_is_opened(
+    project: Tree, moments: Moments, size: int, new_size: int
+) -> None:
     """M03: replaced between the walk and the reading, also by one on the other side of the threshold: the new one."""
     new = noise(b"new", new_size)
     project.file("data/file", size=size)
@@ -248,7 +252,9 @@ def test_file_that_became_something_else_is_refused(
     moments.before_open(lambda: swap(moments.path, kind, outside))
     report, found = stored(project)
     assert found.keys() == {"other.bin"}
-    assert [one.path for one in report.skipped] == ["data/file"] and "something else" in report.skipped[0].reason
+    assert [one.path for one in report.skipped] == ["data/file"] and "something else" in report.skipped[
+        0
+    ].reason
     assert report.exit_code == 3
 
 
@@ -282,7 +288,9 @@ def test_folder_that_is_swapped_during_the_walk(
         assert kind == "folder" and level == b"data/sub/inner", "only what is gone may go unmentioned"
 
 
-def test_folder_that_is_swapped_after_the_walk(project: Tree, moments: Moments, outside: Tree, size: int) -> None:
+def test_folder_that_is_swapped_after_the_walk(
+    project: Tree, moments: Moments, outside: Tree, size: int
+) -> None:
     """M05: a folder swapped for a link between the walk and the reading leads no read outside."""
     moments.path = project.path("data/sub/file")
     project.file("data/sub/file", size=size)
@@ -301,7 +309,9 @@ def test_file_that_vanishes_is_nobody_s_concern(project: Tree, moments: Moments,
     assert (report.files, report.skipped, report.changed, report.exit_code) == (2, (), (), 0)
 
 
-def test_file_that_is_deleted_while_it_is_read_is_stored_whole(project: Tree, moments: Moments, size: int) -> None:
+def test_file_that_is_deleted_while_it_is_read_is_stored_whole(
+    project: Tree, moments: Moments, size: int
+) -> None:
     """M06: one that is deleted once it is open is stored."""
     project.file("data/file", size=size)
     moments.at_read(lambda: os.unlink(moments.path))

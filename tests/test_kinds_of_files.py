@@ -84,9 +84,9 @@ def test_project_of_empty_folders_alone(tmp_path: Path) -> None:
     round_trip(Tree(tmp_path / "project").folder("runs").folder("data/raw").folder("data/clean"))
 
 
-MODES = (0o644, 0o755, 0o640, 0o600, 0o444, 0o400, 0o555, 0o666, 0o777, 0o711, 0o664, 0o775, 0o1644, 0o477)
+MODES = [0o644, 0o755, 0o640, 0o600, 0o444, 0o400, 0o555, 0o666, 0o777, 0o711, 0o664, 0o775, 0o1644, 0o477]
 # What not even its owner may read only root can back up.
-MODES += (0o000,) if os.geteuid() == 0 else ()
+MODES += [0o000] if os.geteuid() == 0 else []
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,9 @@ def test_modes_do_not_depend_on_the_umask(project: Tree, at_backup: int, at_rest
     for path in ("plain", "sub/plain", "sub/deeper/plain"):
         project.file(path, b"1").file(path + ".bin", size=THRESHOLD).folder(path + ".dir")
     for mode in MODES:
-        project.file(f"small/{mode:o}", b"%o" % mode, mode=mode).file(f"large/{mode:o}", size=THRESHOLD, mode=mode)
+        project.file(f"small/{mode:o}", b"%o" % mode, mode=mode).file(
+            f"large/{mode:o}", size=THRESHOLD, mode=mode
+        )
     for mode in (0o700, 0o750, 0o755, 0o775, 0o777, 0o555, 0o1777):
         project.file(f"folder/{mode:o}/x", b"1").folder(f"folder/{mode:o}", mode=mode)
         project.folder(f"empty/{mode:o}", mode=mode)
@@ -210,7 +212,9 @@ def test_times_of_large_files(project: Tree) -> None:
         "year-2400": 430 * YEAR + 5,
         "future": time.time_ns() + YEAR,
     }.items():
-        project.file(f"large/{name}", size=THRESHOLD, mtime_ns=mtime_ns).file(f"small/{name}", mtime_ns=mtime_ns)
+        project.file(f"large/{name}", size=THRESHOLD, mtime_ns=mtime_ns).file(
+            f"small/{name}", mtime_ns=mtime_ns
+        )
     restored = round_trip(project)
     store_whole(project)
     assert_same_tree(contents(project), restored)
@@ -239,7 +243,11 @@ def test_followed_links_are_stored_as_what_is_behind_them(project: Tree, tmp_pat
     report = api.backup(directory=project.root, name="exp")
     assert (report.skipped, report.large) == ((), 2)
     restored = Path(api.restore("exp", tmp_path / "restored", directory=project.root).path)
-    for path, source in (("data", data.root), ("one.txt", one.root / "one.txt"), ("one.bin", one.root / "one.bin")):
+    for path, source in (
+        ("data", data.root),
+        ("one.txt", one.root / "one.txt"),
+        ("one.bin", one.root / "one.bin"),
+    ):
         assert not (restored / path).is_symlink()
         if source.is_file():
             assert (restored / path).read_bytes() == source.read_bytes()

@@ -26,7 +26,6 @@ class File(NamedTuple):
     age: int
     """Its mtime, in nanoseconds before a moment in 2023."""
 
-
     def data(self) -> bytes:
         """What is in it."""
         if self.size is None:
@@ -50,10 +49,52 @@ class Folder(NamedTuple):
 Node = File | Link | Folder
 
 NASTY = (
-    *(b"\n", b"a\tb", b'"', b"\\", b"-rf", b" a", b"a ", b"*", b"?", b"[x]", b":", b"#c", b"!n", b"\xe9", b"\xff\xfe"),
-    *(b"a", b"A", b"a.b", b"a-b", b"a0", b"x.lock", "\N{LATIN SMALL LETTER E WITH ACUTE}".encode(), "数据".encode()),
-    *("e\N{COMBINING ACUTE ACCENT}".encode(), b".GIT", b"git~1", b".git ", b".git.", ".g\u200cit".encode(), b".git:x"),
-    *(b".gitmodules", b".gitattributes", b".gitignore", b".GITIGNORE", b"gitmod~1", b".mailmap", b"HEAD", b"n" * 255),
+    *(
+        b"\n",
+        b"a\tb",
+        b'"',
+        b"\\",
+        b"-rf",
+        b" a",
+        b"a ",
+        b"*",
+        b"?",
+        b"[x]",
+        b":",
+        b"#c",
+        b"!n",
+        b"\xe9",
+        b"\xff\xfe",
+    ),
+    *(
+        b"a",
+        b"A",
+        b"a.b",
+        b"a-b",
+        b"a0",
+        b"x.lock",
+        "\N{LATIN SMALL LETTER E WITH ACUTE}".encode(),
+        "数据".encode(),
+    ),
+    *(
+        "e\N{COMBINING ACUTE ACCENT}".encode(),
+        b".GIT",
+        b"git~1",
+        b".git ",
+        b".git.",
+        ".g\u200cit".encode(),
+        b".git:x",
+    ),
+    *(
+        b".gitmodules",
+        b".gitattributes",
+        b".gitignore",
+        b".GITIGNORE",
+        b"gitmod~1",
+        b".mailmap",
+        b"HEAD",
+        b"n" * 255,
+    ),
 )
 SIZES = (0, 1, 8192, 8193, THRESHOLD - 1, THRESHOLD, THRESHOLD + 1)
 MOST = 5
@@ -142,7 +183,11 @@ def eager_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     derandomize=True,
     database=None,
     # Making a tree is slow, and each example has a folder of its own.
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture],
+    suppress_health_check=[
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+        HealthCheck.function_scoped_fixture,
+    ],
 )
 @given(trees, trees, st.tuples(*[st.booleans()] * MOST))
 def test_any_tree_comes_back(tmp_path: Path, first: Folder, second: Folder, choice: tuple[bool, ...]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from builders import Tree, assert_same_tree, snapshot_of
 
 import tensortime
-from tensortime import TimeMachine, api, fsops, gitcommand
+from tensortime import TimeMachine, api, fsops
 from tensortime.errors import (
     BadConfig,
     BadName,
@@ -351,3 +351,10 @@ def test_import_loads_nothing_heavy() -> None:
 def test_e10_a_script_that_belongs_to_python_is_no_project() -> None:
     """E10: under pytest (as here) or `python -m cProfile` the current folder counts, not where they are installed."""
     assert start_folder() is None
+
+
+def test_a_suffix_and_a_note_are_both_kept(project: Tree) -> None:
+    """The suffix is in the name, by which the experiment is found again; the note is the note."""
+    report = TimeMachine(exp_suffix="lr 3e-4").backup(note="the baseline")
+    assert str(report.experiment).endswith("-lr-3e-4")
+    assert report.note == "the baseline"
