@@ -29,6 +29,8 @@ REFLINK, COPY, HARDLINK, SYMLINK, KNOWN = "reflink", "copy", "hardlink", "symlin
 
 Advance = Callable[[int], None]
 
+KEEPING = threading.Lock()
+
 
 class Stored(NamedTuple):
     """A file that is now in the sidecar."""
@@ -107,15 +109,17 @@ class Sidecar:
 
     def keep(self, staged: str, digest: Digest, size: int) -> bool:
         """Give a staged file its name; False if the object was there already (the staged one is then dropped)."""
-        if self.holds(digest, size):
-            os.unlink(staged)
-            return False
-        target = self.path_of(digest)
-        os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-        if os.path.isdir(target) and not os.path.islink(target):
-            os.rmdir(target)
-        os.rename(staged, target)
-        return True
+        # Two threads with the same bytes: only one of them brought them. Between processes it is only a number.
+        with KEEPING:
+            if self.holds(digest, size):
+                os.unlink(staged)
+                return False
+            target = self.path_of(digest)
+            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+            if os.path.isdir(target) and not os.path.islink(target):
+                os.rmdir(target)
+            os.rename(staged, target)
+            return True
 
     def sync(self, digests: Iterable[Digest]) -> None:
         """Make the names of these objects survive a power loss."""
