@@ -42,6 +42,9 @@ class Begun:
     number: int
     note: str
     time_ns: int
+    params: Mapping[str, object]
+    """Those of the experiment so far, and what this backup adds."""
+    metrics: Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,16 @@ def begin(session: Session, catalog: history.Catalog) -> Begun:
     existing = catalog.find(wanted) if options.joins else None
     if existing is not None:
         return Begun(
-            existing.name, existing.commit, existing.backups + 1, options.note or existing.note, time_ns
+            existing.name,
+            existing.commit,
+            existing.backups + 1,
+            options.note or existing.note,
+            time_ns,
+            {**existing.params, **options.params},
+            {**existing.metrics, **options.metrics},
         )
     taken = catalog.taken_names() | folders_in(session.store)
-    return Begun(free_name(wanted, taken), None, 1, options.note, time_ns)
+    return Begun(free_name(wanted, taken), None, 1, options.note, time_ns, options.params, options.metrics)
 
 
 def folders_in(store: Store) -> set[str]:
@@ -141,8 +150,8 @@ def commit_contents(
         size=contents.size,
         parent=f"{parent.experiment}:{parent.number}" if parent else "",
         command=tuple(str(word) for word in command) if isinstance(command, list) else (),
-        params=options.params,
-        metrics=options.metrics,
+        params=begun.params,
+        metrics=begun.metrics,
     )
     described = describe_run(run, collected, gathered.found, skipped)
     return write_commit(writer, gathered.known, contents, described, facts, begun.parent)

@@ -358,3 +358,12 @@ def test_a_suffix_and_a_note_are_both_kept(project: Tree) -> None:
     report = TimeMachine(exp_suffix="lr 3e-4").backup(note="the baseline")
     assert str(report.experiment).endswith("-lr-3e-4")
     assert report.note == "the baseline"
+
+
+def test_params_and_metrics_gather_over_the_backups_of_an_experiment(project: Tree) -> None:
+    """The parameters come with the first backup, the results with the last: log shows both."""
+    tm = TimeMachine(exp_dir="x")
+    tm.backup(params={"lr": 0.1, "seed": 1})
+    tm.backup(add=["train.py"], params={"seed": 2}, metrics={"accuracy": 0.9})
+    [one] = api.log(directory=project.root).experiments
+    assert (one.params, one.metrics) == ({"lr": 0.1, "seed": 2}, {"accuracy": 0.9})
