@@ -215,7 +215,7 @@ class Shadow:
 
     def create_ref(self, name: str, commit: Oid, expected: Oid = NO_OID) -> bool:
         """Let a ref point at `commit` if it still points at `expected` (NO_OID: if there is none)."""
-        done = self.answer("update-ref", name, commit, expected, accept=(0, 1, 128))
+        done = self.answer("update-ref", "--no-deref", name, commit, expected, accept=(0, 1, 128))
         if done.returncode == 0:
             # Where the user ignores SIGCHLD the exit code says nothing: ask.
             return self.ref(name) == commit

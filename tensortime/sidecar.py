@@ -108,18 +108,18 @@ class Sidecar:
         return fd
 
     def keep(self, staged: str, digest: Digest, size: int) -> bool:
-        """Give a staged file its name; False if the object was there already (the staged one is then dropped)."""
+        """Give a staged file its name; False if the object was there already.
+
+        Then too the new bytes take the place of the old: they were just hashed, and heal an object that has rotted.
+        """
         # Two threads with the same bytes: only one of them brought them. Between processes it is only a number.
         with KEEPING:
-            if self.holds(digest, size):
-                os.unlink(staged)
-                return False
-            target = self.path_of(digest)
+            known, target = self.holds(digest, size), self.path_of(digest)
             os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
             if os.path.isdir(target) and not os.path.islink(target):
                 os.rmdir(target)
             os.rename(staged, target)
-            return True
+            return not known
 
     def sync(self, digests: Iterable[Digest]) -> None:
         """Make the names of these objects survive a power loss."""
@@ -193,13 +193,10 @@ def try_once(
         hasher = blake3()
         whole = fsops.hash_file(fd, size, hasher, advance) == size
         digest = Digest("blake3:" + hasher.hexdigest())
-        method = method_without_copy(sidecar, fd, digest, link_from) if whole else None
-        if method is not None:
-            stored = judge(fd, before, digest, size, method)
-            if method == HARDLINK and not stored.settled:
-                os.unlink(sidecar.path_of(digest))
-                return stored._replace(changed=True)
-            return stored
+        if whole and sidecar.holds(digest, size):
+            return judge(fd, before, digest, size, KNOWN)
+        if whole and link_from is not None and link_in(sidecar, link_from, fd, before, digest):
+            return Stored(digest, size, HARDLINK, False, before, settled=True)
     with staged_file(sidecar) as (target, name):
         digest, done, method = copy_in(fd, target, size, room, advance)
         os.fchmod(target, OBJECT_MODE)
@@ -207,17 +204,6 @@ def try_once(
         if not sidecar.keep(name, digest, done):
             method = KNOWN
     return judge(fd, before, digest, done, method)
-
-
-def method_without_copy(sidecar: Sidecar, fd: int, digest: Digest, link_from: bytes | None) -> str | None:
-    """How the hashed bytes of an open file can be in the sidecar without copying them; None if they cannot."""
-    info = os.fstat(fd)
-    if sidecar.holds(digest, info.st_size):
-        return KNOWN
-    if link_from is not None and link_in(sidecar, link_from, info, digest):
-        fsops.sync_file(fd)
-        return HARDLINK
-    return None
 
 
 def copy_in(fd: int, target: int, size: int, room: Room, advance: Advance | None) -> tuple[Digest, int, str]:
@@ -255,24 +241,21 @@ def stat_key(info: os.stat_result) -> tuple[int, int, int, int]:
     return info.st_size, info.st_mtime_ns, info.st_ino, info.st_dev
 
 
-def link_in(sidecar: Sidecar, source: bytes, before: os.stat_result, digest: Digest) -> bool:
-    """Make the user's file itself the object; False where the file system cannot, or it was replaced meanwhile."""
-    target = os.fsencode(sidecar.path_of(digest))
-    os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
-    staged = os.path.join(os.fsencode(sidecar.staging), b"link-" + os.urandom(8).hex().encode())
+def link_in(sidecar: Sidecar, source: bytes, fd: int, before: os.stat_result, digest: Digest) -> bool:
+    """Make the user's file, hashed through `fd`, itself the object; False where that cannot be.
+
+    A file that was written to or replaced while it was hashed never gets the name: others rely on what has one.
+    """
+    staged = os.path.join(sidecar.staging, "link-" + os.urandom(8).hex())
     try:
         os.link(source, staged, follow_symlinks=False)
     except OSError:
         return False
-    info = os.lstat(staged)
-    if (info.st_ino, info.st_dev) != (before.st_ino, before.st_dev):
+    fsops.sync_file(fd)
+    if stat_key(os.lstat(staged)) != stat_key(before):
         os.unlink(staged)
         return False
-    os.rename(staged, target)
-    # Renaming one name of a file onto another name of it does nothing and leaves both.
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(staged)
-    return True
+    return sidecar.keep(staged, digest, before.st_size)
 
 
 def why_no_link(sidecar: Sidecar, source: bytes) -> str | None:

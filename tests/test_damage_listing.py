@@ -192,3 +192,20 @@ def test_a_name_that_tensortime_never_gives(project: Path) -> None:
     report = api.log(directory=project)
     assert [one.ref for one in report.damaged] == ["refs/experiments/-rf"]
     assert [one.name for one in report.experiments] == ["last", BROKEN, "first"]
+
+
+def test_an_object_with_wrong_bytes_is_healed_when_its_file_is_copied_again(tmp_path: Path) -> None:
+    """X01: bytes that have rotted under the right size are replaced by what was just read and hashed."""
+    tree = Tree(tmp_path / "project").file("data.bin", size=LARGE)
+    whole = tree.root.joinpath("data.bin").read_bytes()
+    api.backup(directory=tree.root, name="exp")
+    [rotten] = [path for path in (tree.root / "tensortime" / ".objects").rglob("*") if path.is_file()]
+    rotten.chmod(0o600)
+    rotten.write_bytes(whole[:-1] + b"?")
+    tree.file("copy.bin", whole)
+    api.backup(directory=tree.root)
+    assert rotten.read_bytes() == whole
+    assert (
+        Path(api.restore("exp", tmp_path / "restored", directory=tree.root).path, "data.bin").read_bytes()
+        == whole
+    )
