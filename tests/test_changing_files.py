@@ -180,6 +180,26 @@ def test_file_that_was_truncated_is_read_again(
     assert (report.changed, report.exit_code, moments.opened) == ((), 0, 2)
 
 
+def test_linked_file_that_is_written_to_under_every_try_is_copied(
+    project: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """M03: a link to it would hold other bytes than were hashed, and no link would leave a name without bytes."""
+    project.file("tensortime.toml", b'hardlink = ["data/file"]\n').file("data/file", size=LARGE)
+    hash_file = fsops.hash_file
+
+    def hooked(fd: int, *args: Any) -> int:
+        done = hash_file(fd, *args)
+        if os.path.samestat(os.fstat(fd), os.lstat(project.path("data/file"))):
+            append(project.path("data/file"), b"more")
+        return done
+
+    monkeypatch.setattr(fsops, "hash_file", hooked)
+    report, files = stored(project)
+    now = (project.root / "data" / "file").read_bytes()
+    assert report.skipped == ()
+    assert now.startswith(files["file"])
+
+
 def test_file_that_shrinks_under_every_try(project: Tree, moments: Moments, size: int) -> None:
     """M02: one that is cut again at each try is stored as a true beginning of itself, and called changed."""
     project.file("data/file", size=size)
