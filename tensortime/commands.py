@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TextIO
 
-from tensortime import api, render
+from tensortime import api, documents, render
 from tensortime.errors import TensorTimeError
 from tensortime.terminal import TerminalMonitor, bug_report, is_terminal, write_line
 
@@ -66,7 +66,7 @@ def report_error(common: Common, error: TensorTimeError) -> None:
     for line in render.error_text(error):
         write_line(sys.stderr, line)
     if common.as_json:
-        write_line(sys.stdout, render.json_text(render.error_json(error)))
+        write_line(sys.stdout, documents.json_text(documents.error_json(error)))
 
 
 def put(lines: Sequence[str]) -> None:
@@ -102,7 +102,7 @@ def forget_stdout() -> None:
 
 def put_json(document: Mapping[str, object]) -> None:
     """The one document of `--json`."""
-    put([render.json_text(document)])
+    put([documents.json_text(document)])
 
 
 def backup(
@@ -123,7 +123,7 @@ def backup(
         )
         monitor.clear()
         if common.as_json:
-            put_json(render.backup_json(report))
+            put_json(documents.backup_json(report))
         else:
             put(render.backup_text(report))
         return report.exit_code
@@ -143,7 +143,7 @@ def log(common: Common, limit: int | None, everything: bool) -> int:
     def work(_: TerminalMonitor) -> int:
         report = api.log(directory=common.directory, store=common.store, everything=everything)
         if common.as_json:
-            put_json(render.log_json(report, limit))
+            put_json(documents.log_json(report, limit))
         elif is_terminal(sys.stdout):
             width = shutil.get_terminal_size((80, 24)).columns
             put(render.log_table(report, render.SHOWN if limit is None else limit, width, datetime.now()))
@@ -166,7 +166,7 @@ def show(common: Common, experiment: str, path: str | None) -> int:
             return 0
         report = api.show(experiment, directory=common.directory, store=common.store)
         if common.as_json:
-            put_json(render.show_json(report))
+            put_json(documents.show_json(report))
         else:
             put(render.show_text(report))
         return 0
@@ -200,7 +200,7 @@ def restore(common: Common, experiment: str, destination: str | None, paths: Seq
         )
         monitor.clear()
         if common.as_json:
-            put_json(render.restore_json(report))
+            put_json(documents.restore_json(report))
         else:
             put([*render.restore_text(report), f"cd {render.quoted(shortest(report.path))}"])
         return 0

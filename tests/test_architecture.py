@@ -19,7 +19,7 @@ LAYERS = """
     cli
     time_machine  commands
     terminal
-    render
+    render  documents
     api
     extraction
     snapshot  checkout

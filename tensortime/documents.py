@@ -1,0 +1,102 @@
+"""From reports to the documents of `--json`: pure functions. docs/json.md describes each.
+
+Fields may be added, never renamed: scripts read them.
+"""
+
+import json
+from collections.abc import Mapping
+
+from tensortime.errors import TensorTimeError
+from tensortime.formats import iso_time
+from tensortime.reports import BackupReport, Experiment, LogReport, RestoreReport, ShowReport
+
+
+def backup_json(report: BackupReport) -> dict[str, object]:
+    """The document of `backup --json`."""
+    return {
+        "experiment": report.experiment,
+        "commit": report.commit,
+        "number": report.number,
+        "note": report.note,
+        "time": iso_time(report.time_ns) if report.time_ns else None,
+        "files": report.files,
+        "bytes": report.bytes,
+        "stored_bytes": report.stored_bytes,
+        "small": report.small,
+        "large": report.large,
+        "ignored": [{"path": one.path, "rule": one.rule} for one in report.ignored],
+        "skipped": [{"path": one.path, "reason": one.reason} for one in report.skipped],
+        "changed": list(report.changed),
+        "lost": [{"path": one.path, "experiments": list(one.experiments)} for one in report.lost],
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def experiment_json(one: Experiment) -> dict[str, object]:
+    """One experiment in `log --json` and `show --json`."""
+    return {
+        "experiment": one.name,
+        "commit": one.commit,
+        "note": one.note,
+        "time": iso_time(one.time_ns),
+        "backups": one.backups,
+        "files": one.files,
+        "bytes": one.bytes,
+        "parent": one.parent or None,
+        "status": one.status,
+        "tags": list(one.tags),
+        "params": dict(one.params),
+        "metrics": dict(one.metrics),
+    }
+
+
+def log_json(report: LogReport, limit: int | None) -> dict[str, object]:
+    """The document of `log --json`."""
+    return {
+        "experiments": [experiment_json(one) for one in report.experiments[:limit]],
+        "damaged": [{"ref": one.ref, "reason": one.reason} for one in report.damaged],
+    }
+
+
+def show_json(report: ShowReport) -> dict[str, object]:
+    """The document of `show --json`."""
+    history = [
+        {
+            "number": entry.number,
+            "commit": entry.commit,
+            "time": iso_time(entry.time_ns),
+            "files": entry.files,
+            "bytes": entry.bytes,
+        }
+        for entry in report.history
+    ]
+    shown = {
+        **experiment_json(report.experiment),
+        "number": report.experiment.backups,
+        "backups": report.newest,
+    }
+    return {**shown, "history": history, "run": dict(report.run)}
+
+
+def restore_json(report: RestoreReport) -> dict[str, object]:
+    """The document of `restore --json`."""
+    methods = ("reflink", "copy", "hardlink", "symlink")
+    return {
+        "experiment": report.experiment,
+        "commit": report.commit,
+        "path": report.path,
+        "files": report.files,
+        "bytes": report.bytes,
+        "placed": {method: report.placed.get(method, 0) for method in methods},
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def error_json(error: TensorTimeError) -> dict[str, object]:
+    """The document of a failed command with `--json`."""
+    return {"error": {"kind": error.kind, "message": str(error), "hint": str(error.hint)}}
+
+
+def json_text(document: Mapping[str, object]) -> str:
+    """A document as it is printed: ASCII, so that any terminal and any path survive."""
+    return json.dumps(document, ensure_ascii=True, indent=2, default=str)
