@@ -134,6 +134,8 @@ def overlay(below: Contents, above: Contents, paths: Sequence[RelPath]) -> Conte
     shift = max((file.link or 0 for file in below.regular), default=0)
 
     def outside(path: RelPath) -> bool:
+        if path in above.folders:
+            return False  # a file that became a folder around what is added; folders there are replaced
         return not any(path == top or path.startswith(top + b"/") for top in paths)
 
     small = {path: file for path, file in below.small.items() if outside(path)}
