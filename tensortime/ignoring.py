@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from tensortime.formats import META, bytes_of, text_of
-from tensortime.policy import RESERVED, builtin_rule
+from tensortime.formats import bytes_of, text_of
+from tensortime.policy import builtin_rule, unconditional_rule
 
 FILE_NAME = b".ttignore"
-NEVER_REOPENED = {b".git": "built-in: .git", META: RESERVED}
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 SPECIAL = re.compile(rb"[*?\[\\]")
@@ -131,8 +130,8 @@ class Rules:
         """The rule that leaves out an entry (`name` is the last part of `path`), or None: it is stored."""
         for pattern in self.everything:
             if pattern.matches(path, name, is_folder):
-                return NEVER_REOPENED.get(path) if pattern.reopens else pattern.rule
-        return NEVER_REOPENED.get(path) or builtin_rule(name, is_folder)
+                return unconditional_rule(path, name) if pattern.reopens else pattern.rule
+        return unconditional_rule(path, name) or builtin_rule(name, is_folder)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
 
 from enum import Enum
 
-from tensortime.formats import goes_into_git
+from tensortime.formats import META, goes_into_git
 
 
 class Route(Enum):
@@ -61,6 +61,13 @@ def route(size: int, large_size: int, path: bytes) -> Route:
 
 SECRET_RULE = "built-in (secret)"
 """How a rule begins that leaves out a file for fear of a secret: such files are named at any depth."""
+
+
+def unconditional_rule(path: bytes, name: bytes) -> str | None:
+    """The rule that holds even for a path that was asked for: no restore could put these back."""
+    if name == b".git":
+        return "built-in: .git"
+    return RESERVED if path == META else None
 
 
 def builtin_rule(name: bytes, is_folder: bool) -> str | None:

@@ -6,12 +6,12 @@ import time
 from collections.abc import Sequence
 
 from tensortime.findings import Outside, Scan
-from tensortime.formats import META, RelPath, parse_path, text_of
+from tensortime.formats import RelPath, parse_path, text_of
 from tensortime.fsops import open_folder
 from tensortime.glances import measure
 from tensortime.ignoring import Rules
 from tensortime.monitor import Monitor, NullMonitor
-from tensortime.policy import OWN_STORE, RESERVED, builtin_rule
+from tensortime.policy import OWN_STORE, unconditional_rule
 from tensortime.reports import Ignored, Skipped
 from tensortime.walk import Identity, Walk, identity_of, telling_rule
 
@@ -81,7 +81,9 @@ class Naming:
         for count in range(1, len(parts) + 1):
             part = b"/".join(parts[:count])
             info = os.lstat(part, dir_fd=walk.root_fd)
-            rule = unconditional_rule(part, parts[count - 1], info, walk.store)
+            rule = unconditional_rule(part, parts[count - 1])
+            if identity_of(info) == walk.store:
+                rule = OWN_STORE
             if rule is not None:
                 walk.ignored.append(Ignored(text_of(part), rule, stat.S_ISDIR(info.st_mode)))
                 return
@@ -139,15 +141,6 @@ class Naming:
             if place not in bare:
                 counts[folder] = counts.get(folder, 0) + count
         walk.folders, walk.contents = list(counts), list(counts.values())
-
-
-def unconditional_rule(path: bytes, name: bytes, info: os.stat_result, store: Identity | None) -> str | None:
-    """The rule that holds even for a path that was named."""
-    if name == b".git":
-        return builtin_rule(name, True)
-    if path == META:
-        return RESERVED
-    return OWN_STORE if identity_of(info) == store else None
 
 
 def measure_outside(walk: Walk) -> None:

@@ -66,13 +66,12 @@ def test_an_exclamation_mark_reopens_what_is_built_in(tmp_path: Path) -> None:
         ".env",
         "id_rsa",
         "__pycache__/x.pyc",
-        "sub/.git/HEAD",
     }
 
 
-def test_the_top_git_folder_and_our_own_are_never_reopened(tmp_path: Path) -> None:
-    """The user's repository is not ours to copy, and `.tensortime` is a place that restore writes."""
-    Tree(tmp_path).file(".git/config").file(".tensortime/manifest").file("a.py")
+def test_git_folders_and_our_own_are_never_reopened(tmp_path: Path) -> None:
+    """A restore puts no `.git` anywhere, it could run programs; and `.tensortime` is a place that restore writes."""
+    Tree(tmp_path).file(".git/config").file("sub/.git/HEAD").file(".tensortime/manifest").file("a.py")
     assert stored(tmp_path, ["!*"], ["!.git", "!/.git/", "!**", "!.tensortime"]) == {"a.py"}
 
 
