@@ -78,7 +78,7 @@ def changes_in(store: Store, target: Target, admin: str, folder: str) -> list[st
         git_dir=admin,
         work_tree=folder,
     )
-    changed = [text_of(row[3:]) for row in status.split(b"\0") if row]
+    changed = [text_of(row[3:]) for row in status.stdout.split(b"\0") if row]
     manifest = manifest_of(read_meta(store.shadow, store.shadow.tree(target.commit)))
     top = os.fsencode(folder) + b"/"
     for entry in manifest.large():

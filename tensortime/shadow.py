@@ -98,22 +98,8 @@ class Shadow:
         git_dir: str | None = None,
         umask: int = 0o077,
         accept: Sequence[int] = (0,),
-    ) -> bytes:
-        """Run one git command in the shadow repository and return its stdout; GitFailed if it fails."""
-        return self.answer(
-            *words, stdin=stdin, work_tree=work_tree, git_dir=git_dir, umask=umask, accept=accept
-        ).stdout
-
-    def answer(
-        self,
-        *words: str | bytes,
-        stdin: bytes = b"",
-        work_tree: str | None = None,
-        git_dir: str | None = None,
-        umask: int = 0o077,
-        accept: Sequence[int] = (0,),
     ) -> subprocess.CompletedProcess[bytes]:
-        """As `run`, with stderr and the exit code."""
+        """Run one git command in the shadow repository; GitFailed unless its exit code is one to `accept`."""
         command: list[str | bytes] = [git_program(), f"--git-dir={git_dir or self.git_dir}"]
         if work_tree is not None:
             command.append(f"--work-tree={work_tree}")
@@ -140,7 +126,7 @@ class Shadow:
         """All refs under these prefixes with their commits, in one process."""
         layout = "--format=%(refname)%00%(objectname)%00%(raw:size)%00%(raw)"
         try:
-            done = self.answer("for-each-ref", layout, *prefixes)
+            done = self.run("for-each-ref", layout, *prefixes)
         except GitFailed:
             return self.refs_one_by_one(*prefixes)
         refs, data, start = [], done.stdout, 0
@@ -157,7 +143,7 @@ class Shadow:
 
     def refs_one_by_one(self, *prefixes: str) -> RefList:
         """As `refs`, where the object of some ref is missing or damaged."""
-        done = self.answer("for-each-ref", "--format=%(refname)%00%(objectname)", *prefixes)
+        done = self.run("for-each-ref", "--format=%(refname)%00%(objectname)", *prefixes)
         rows = [line.split(b"\0") for line in done.stdout.splitlines()]
         oids = [Oid(oid.decode()) for _, oid in rows]
         commits = dict(self.read_objects(oids, missing_ok=True))
@@ -172,7 +158,7 @@ class Shadow:
         wanted = list(names)
         if not wanted:
             return
-        done = self.answer(
+        done = self.run(
             "cat-file",
             "--batch",
             stdin=b"".join(bytes_of(name) + b"\n" for name in wanted),
@@ -199,7 +185,7 @@ class Shadow:
     def tree(self, commit: Oid) -> list[TreeItem]:
         """All paths of a commit's tree, folders included; Damaged for a path that could lead elsewhere."""
         items = []
-        for line in self.run("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit).split(b"\0"):
+        for line in self.run("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit).stdout.split(b"\0"):
             if line:
                 head, _, path = line.partition(b"\t")
                 mode, _, oid, size = head.split()
@@ -215,7 +201,7 @@ class Shadow:
 
     def create_ref(self, name: str, commit: Oid, expected: Oid = NO_OID) -> bool:
         """Let a ref point at `commit` if it still points at `expected` (NO_OID: if there is none)."""
-        done = self.answer("update-ref", "--no-deref", name, commit, expected, accept=(0, 1, 128))
+        done = self.run("update-ref", "--no-deref", name, commit, expected, accept=(0, 1, 128))
         if done.returncode == 0:
             # Where the user ignores SIGCHLD the exit code says nothing: ask.
             return self.ref(name) == commit
@@ -230,7 +216,7 @@ class Shadow:
             open(os.path.join(os.fsencode(self.git_dir), bytes_of(name)), encoding="ascii") as file,
         ):
             return parse_oid(file.read().strip())
-        line = self.run("rev-parse", "--verify", "--quiet", name, accept=(0, 1)).decode().strip()
+        line = self.run("rev-parse", "--verify", "--quiet", name, accept=(0, 1)).stdout.decode().strip()
         return parse_oid(line) if line else None
 
     def fold(self) -> None:

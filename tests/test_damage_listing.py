@@ -128,15 +128,15 @@ def replace_meta(project: Path, name: str, data: bytes | None) -> None:
     rows = git(project, "ls-tree", f"{tip(project)}:.tensortime").splitlines()
     rows = [row for row in rows if not row.endswith(f"\t{name}")]
     rows += [] if data is None else [f"100644 blob {blob}\t{name}"]
-    meta = store.shadow.run("mktree", stdin="".join(f"{row}\n" for row in rows).encode()).decode().strip()
+    meta = store.shadow.run("mktree", stdin="".join(f"{row}\n" for row in rows).encode()).stdout.decode().strip()
     tops = [
         row for row in git(project, "ls-tree", tip(project)).splitlines() if not row.endswith(".tensortime")
     ]
     tops.append(f"040000 tree {meta}\t.tensortime")
-    tree = store.shadow.run("mktree", stdin="".join(f"{row}\n" for row in tops).encode()).decode().strip()
+    tree = store.shadow.run("mktree", stdin="".join(f"{row}\n" for row in tops).encode()).stdout.decode().strip()
     body = git(project, "cat-file", "commit", tip(project)).partition("\n")[2] + "\n"
     raw = f"tree {tree}\n{body}".encode()
-    oid = store.shadow.run("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw).decode().strip()
+    oid = store.shadow.run("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw).stdout.decode().strip()
     assert store.shadow.create_ref(f"refs/experiments/{BROKEN}", Oid(oid), Oid(tip(project)))
 
 
