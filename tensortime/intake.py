@@ -56,6 +56,9 @@ class Intake:
     stored_bytes: int = 0
     brought: set[Digest] = field(default_factory=set)
     """Objects that were not in the sidecar before."""
+    to_sync: set[Digest] = field(default_factory=set)
+    """Objects whose names may not survive a power loss yet: those brought, and those that were just found there.
+    Another backup may have brought them and died."""
 
 
 @dataclass(frozen=True)
@@ -340,6 +343,7 @@ def take_large(
 def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -> None:
     """Note a large file that is in the sidecar."""
     info = stored.info
+    intake.to_sync.add(stored.digest)
     intake.large[file.path] = LargeFile(
         stored.digest, stored.size, stat.S_IMODE(info.st_mode) & PERMISSIONS, info.st_mtime_ns, stored.changed
     )

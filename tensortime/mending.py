@@ -136,7 +136,10 @@ def mend(folder: str) -> list[Message]:
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             fsops.write_atomic(path, content)
     for name in (".objects/blake3", ".cache", ".tmp", ".shadow/objects/pack", ".shadow/refs/experiments"):
-        os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
+        path = os.path.join(folder, name)
+        if not os.path.isdir(path):
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            fsops.sync_folder(os.path.dirname(path))
     mend_gitfile(folder)
     return notices
 

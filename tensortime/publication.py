@@ -107,7 +107,7 @@ def publish(
     if gathered.found.nested:
         top = os.fsencode(session.place.project) + b"/"
         facts["nested"] = nested_heads((top + path, path) for path in gathered.found.nested)
-    session.sidecar.sync({file.digest for file in taken.large.values()} if taken.brought else ())
+    session.sidecar.sync(taken.to_sync)
     for _ in range(ATTEMPTS):
         begun = begin(session, catalog)
         contents = gathered.contents

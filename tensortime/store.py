@@ -275,5 +275,10 @@ def write_first_config(folder: str) -> None:
         os.replace(staged, os.path.join(git_dir, "config"))
     with contextlib.suppress(FileNotFoundError):
         os.unlink(staged)
-    for path in (git_dir, folder, os.path.dirname(folder)):
-        fsops.sync_folder(path)
+    for name in (".shadow/refs", ".shadow/objects", ".shadow", ".objects", ""):
+        fsops.sync_folder(os.path.join(folder, name))
+    above = os.path.dirname(folder)
+    # Those that had to be made on the way here are writable.
+    while os.access(above, os.R_OK | os.W_OK) and above != "/":
+        fsops.sync_folder(above)
+        above = os.path.dirname(above)

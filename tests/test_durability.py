@@ -1,0 +1,76 @@
+"""What a backup reports as done survives a power loss: each name is synced into its folder before the ref is moved.
+
+No test can cut the power; these hold which folders were synced, and before what.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from builders import Tree
+from round_trips import THRESHOLD
+
+from tensortime import api, fsops, snapshot
+from tensortime.reports import BackupReport
+
+
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The folders that were synced."""
+    found: set[str] = set()
+    sync_folder = fsops.sync_folder
+
+    def noting(path: bytes | str) -> None:
+        found.add(os.path.realpath(os.fsdecode(path)))
+        sync_folder(path)
+
+    monkeypatch.setattr(fsops, "sync_folder", noting)
+    return found
+
+
+def folders_that_hold_folders(top: Path) -> set[str]:
+    """The top and all folders below it that hold a folder of the store that lasts."""
+    passing = {".cache", ".tmp", "worktrees"}
+    return {
+        str(folder)
+        for folder, names, _ in os.walk(top)
+        if set(names) - passing and not passing & set(Path(folder).parts)
+    }
+
+
+@pytest.mark.parametrize("store", ["tensortime", "made/on/the/way"])
+def test_the_folders_of_a_new_store(tmp_path: Path, synced: set[str], store: str) -> None:
+    """Also those that had to be made above it."""
+    tree = Tree(tmp_path / "project").file("model.bin", size=THRESHOLD)
+    api.backup(directory=tree.root, store=store)
+    assert folders_that_hold_folders(tree.root) - synced == set()
+
+
+def test_a_folder_that_opening_a_store_makes_again(tmp_path: Path, synced: set[str]) -> None:
+    """Copying a store may lose its empty folders."""
+    tree = Tree(tmp_path / "project").file("train.py", b"1")
+    api.backup(directory=tree.root)
+    (tree.root / "tensortime" / ".objects" / "blake3").rmdir()
+    synced.clear()
+    tree.file("model.bin", size=THRESHOLD)
+    api.backup(directory=tree.root)
+    assert str(tree.root / "tensortime" / ".objects") in synced
+
+
+def test_an_object_that_another_backup_brought(
+    tmp_path: Path, synced: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have died before it synced the name of the object that this one relies on."""
+    tree = Tree(tmp_path / "project").file("model.bin", size=THRESHOLD)
+
+    def killed(*_: object) -> BackupReport:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(snapshot, "publish", killed)
+        patch.setattr(snapshot, "take_back", lambda *_: None)
+        api.backup(directory=tree.root)
+    (folder,) = (tree.root / "tensortime" / ".objects" / "blake3").iterdir()
+    assert str(folder) not in synced
+    api.backup(directory=tree.root)
+    assert {str(folder), str(folder.parent)} <= synced
