@@ -72,10 +72,14 @@ class Source:
     followed: Mapping[RelPath, bytes] = field(default_factory=dict)
     """Links that are stored as what is behind them, and the real path of that."""
 
+    def path_of(self, file: FileStat) -> bytes:
+        """Where a scanned file was found."""
+        return self.followed.get(file.path) or self.root + b"/" + file.path
+
     def open(self, file: FileStat) -> int:
         """Open a scanned file, and no other: not what a link that was put in a folder's place leads to."""
         try:
-            fd = fsops.open_regular(self.followed.get(file.path) or self.root + b"/" + file.path)
+            fd = fsops.open_regular(self.path_of(file))
         except OSError as problem:
             # Only the path of the project in front makes it too long for the kernel.
             if problem.errno != errno.ENAMETOOLONG:
@@ -207,7 +211,7 @@ def read_small(
             if kept or attempt == TRIES:
                 break
     except OSError as problem:
-        return Unread(file, reason_of(problem))
+        return Unread(file, reason_of(problem, source, file))
     oid = object_id(Kind.BLOB, data)
     packed = None if oid in known else pack_object(Kind.BLOB, data, oid)
     return SmallRead(file, oid, len(data), packed, after, not kept, same)
@@ -233,9 +237,9 @@ def same_stat(one: os.stat_result, other: os.stat_result) -> bool:
     )
 
 
-def reason_of(problem: OSError) -> str:
-    """Why a file was not read, in a few words; empty where it went away, which is nobody's concern."""
-    if problem.errno == errno.ENOENT:
+def reason_of(problem: OSError, source: Source, file: FileStat) -> str:
+    """Why a file was not stored, in a few words; empty where it went away, which is nobody's concern."""
+    if problem.errno == errno.ENOENT and not os.path.lexists(source.path_of(file)):
         return ""
     if problem.errno in (errno.ELOOP, errno.EINVAL, errno.ENOTDIR, errno.ENXIO):
         return "it became something else while it was read"
@@ -333,7 +337,9 @@ def take_large(
         if isinstance(result, Stored):
             keep_large(intake, source, file, result)
         else:
-            reason = room_reason(result) if isinstance(result, NoRoom) else reason_of(result)
+            reason = (
+                room_reason(result) if isinstance(result, NoRoom) else reason_of(result, source, file)
+            )
             if isinstance(result, OSError) and result.errno in FULL:
                 reason = f"no room: {result.strerror}"
             if reason:

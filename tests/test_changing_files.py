@@ -3,6 +3,7 @@
 The changes happen at one exact moment, by hooks around the very calls that read; the rest is real. CASES M01 to M06.
 """
 
+import errno
 import os
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 from builders import Tree, assert_same_tree, noise
 from round_trips import THRESHOLD, assert_sound, contents, manifest_of, run_facts
 
-from tensortime import api, fsops, walk
+from tensortime import api, fsops, sidecar, walk
 from tensortime.reports import BackupReport
 
 SMALL, LARGE = 50_000, 9 << 20
@@ -327,6 +328,38 @@ def test_file_that_vanishes_is_nobody_s_concern(project: Tree, moments: Moments,
     report, found = stored(project)
     assert found.keys() == {"other.bin"}
     assert (report.files, report.skipped, report.changed, report.exit_code) == (2, (), (), 0)
+
+
+def test_file_that_is_away_for_a_moment_is_named(project: Tree, moments: Moments, size: int) -> None:
+    """M02: it is there after the backup, so that nobody would guess that it was not stored."""
+    path = project.path("data/file")
+    project.file("data/file", size=size)
+    open_regular = fsops.open_regular
+
+    def without(tried: bytes | str, dir_fd: int | None = None) -> int:
+        if os.fsencode(tried) in (path, b"file"):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", tried)
+        return open_regular(tried, dir_fd)
+
+    moments.monkeypatch.setattr(fsops, "open_regular", without)
+    report = api.backup(directory=project.root)
+    assert [one.path for one in report.skipped] == ["data/file"]
+
+
+def test_large_file_that_the_store_lost_while_storing_is_named(
+    project: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where somebody clears away the staging folder, "no such file" says nothing about the project's file."""
+    project.file("data/file", size=LARGE)
+    keep = sidecar.Sidecar.keep
+
+    def after_a_cleaner(self: sidecar.Sidecar, staged: str, *args: Any) -> bool:
+        os.unlink(staged)
+        return keep(self, staged, *args)
+
+    monkeypatch.setattr(sidecar.Sidecar, "keep", after_a_cleaner)
+    report = api.backup(directory=project.root)
+    assert {one.path for one in report.skipped} == {"data/other.bin", "data/file"}
 
 
 def test_file_that_is_deleted_while_it_is_read_is_stored_whole(
