@@ -222,21 +222,21 @@ def write_atomic(
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, shared: bool = False, wait: float = 0.0) -> Iterator[bool]:
+def locked(path: Path, *, shared: bool = False, wait: float = 0.0, lockless: bool = True) -> Iterator[bool]:
     """Hold a lock on a file that is never removed; yields whether we got it within `wait` seconds.
 
     flock, not fcntl locks: those drop when any descriptor of the file closes. Where the file system has no
-    locks (some network ones) this yields True: the publish step alone is safe without.
+    locks (some network ones) this yields `lockless`: True where all is safe without, as publishing is.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        yield take_lock(fd, shared, time.monotonic() + wait)
+        yield take_lock(fd, shared, time.monotonic() + wait, lockless)
     finally:
         os.close(fd)
 
 
-def take_lock(fd: int, shared: bool, deadline: float) -> bool:
-    """Try to lock an open file until `deadline` (monotonic seconds)."""
+def take_lock(fd: int, shared: bool, deadline: float, lockless: bool) -> bool:
+    """Try to lock an open file until `deadline` (monotonic seconds); `lockless` where that is not possible."""
     operation = (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB
     while True:
         try:
@@ -244,7 +244,7 @@ def take_lock(fd: int, shared: bool, deadline: float) -> bool:
             return True
         except OSError as problem:
             if problem.errno in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL):
-                return True
+                return lockless
             if problem.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
         if time.monotonic() >= deadline:

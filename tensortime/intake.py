@@ -337,9 +337,7 @@ def take_large(
         if isinstance(result, Stored):
             keep_large(intake, source, file, result)
         else:
-            reason = (
-                room_reason(result) if isinstance(result, NoRoom) else reason_of(result, source, file)
-            )
+            reason = room_reason(result) if isinstance(result, NoRoom) else reason_of(result, source, file)
             if isinstance(result, OSError) and result.errno in FULL:
                 reason = f"no room: {result.strerror}"
             if reason:

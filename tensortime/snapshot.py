@@ -94,7 +94,7 @@ def take_back(store: Store, taken: Intake, packs: Mapping[str, int]) -> None:
     """
     if not taken.brought:
         return
-    with contextlib.suppress(OSError), fsops.locked(store.path(".lock")) as alone:
+    with contextlib.suppress(OSError), fsops.locked(store.path(".lock"), lockless=False) as alone:
         others = any(os.path.isdir(store.path(".tmp", name)) for name in os.listdir(store.path(".tmp")))
         if alone and not others and pack_sizes(store) == packs:
             for digest in taken.brought:

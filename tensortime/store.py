@@ -34,6 +34,9 @@ OWN_NAMES = {"README", ".gitignore", ".git", ".shadow", ".objects", ".records", 
 STALE_SECONDS = 60.0
 """Staging younger than this is left alone: its owner may not have locked it yet."""
 
+DEAD_SECONDS = 86400.0
+"""Where the file system has no locks, only staging older than this is taken for that of a process that is gone."""
+
 LOCK_WAIT = 5.0
 """Seconds that a backup or restore waits for the store's lock before it gives up."""
 
@@ -111,18 +114,19 @@ class Store:
 
 def sweep(folder: str) -> None:
     """Remove what processes that are gone left in the staging folder: theirs is no longer locked."""
-    oldest = time.time() - STALE_SECONDS
+    now = time.time()
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             path = entry.path
-            if entry.stat(follow_symlinks=False).st_mtime > oldest:
+            age = now - entry.stat(follow_symlinks=False).st_mtime
+            if age < STALE_SECONDS:
                 continue
             if entry.is_dir(follow_symlinks=False):
-                with fsops.locked(os.path.join(path, "lock")) as got:
+                with fsops.locked(os.path.join(path, "lock"), lockless=age > DEAD_SECONDS) as got:
                     if got:
                         fsops.remove_tree(path)
-            elif entry.name != "fold.lock":
-                with fsops.locked(path) as got:
+            elif not entry.name.endswith(".lock"):
+                with fsops.locked(path, lockless=age > DEAD_SECONDS) as got:
                     if got:
                         os.unlink(path)
 
