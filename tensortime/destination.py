@@ -10,6 +10,7 @@ from tensortime.errors import TargetExists, message
 from tensortime.formats import text_of
 from tensortime.history import Target, manifest_of, read_meta
 from tensortime.manifest import ManifestEntry
+from tensortime.policy import builtin_rule
 from tensortime.project import admin_folder, read_parent
 from tensortime.store import OWN_NAMES, Store
 from tensortime.worktrees import is_inside
@@ -69,22 +70,26 @@ def describe_existing(store: Store, target: Target, destination: str) -> str:
 
 def changes_in(store: Store, target: Target, admin: str, folder: str) -> list[str]:
     """The paths of a restored worktree that differ from its backup, new ones too."""
-    status = store.shadow.run(
-        "status",
-        "--porcelain",
-        "-z",
-        "--no-renames",
-        "--untracked-files=normal",
-        git_dir=admin,
-        work_tree=folder,
-    )
-    changed = [text_of(row[3:]) for row in status.stdout.split(b"\0") if row]
+    # New files in a folder of large ones are ignored by git: our exclude file names the folder.
+    words = ("--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignored=traditional")
+    status = store.shadow.run("status", *words, git_dir=admin, work_tree=folder)
     manifest = manifest_of(read_meta(store.shadow, store.shadow.tree(target.commit)))
+    changed = [
+        text_of(row[3:])
+        for row in status.stdout.split(b"\0")
+        if row and not (row.startswith(b"!!") and (row[3:] in manifest.entries or is_left_out(row[3:])))
+    ]
     top = os.fsencode(folder) + b"/"
     for entry in manifest.large():
         if not is_whole(top + entry.path, entry):
             changed.append(text_of(entry.path))
     return sorted(changed)
+
+
+def is_left_out(path: bytes) -> bool:
+    """Whether a built-in rule leaves out a file at this path, as it does a `__pycache__`."""
+    *folders, name = path.split(b"/")
+    return builtin_rule(name, False) is not None or any(builtin_rule(part, True) for part in folders)
 
 
 def is_whole(path: bytes, entry: ManifestEntry) -> bool:

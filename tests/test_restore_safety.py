@@ -262,6 +262,11 @@ CHANGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "a file gone": (lambda out: (out / "src/model.py").unlink(), "changed since: src/model.py"),
     "a large file gone": (lambda out: (out / "data/b.bin").unlink(), "changed since: data/b.bin"),
     "a new file": (lambda out: (out / "new.txt").write_bytes(b"new"), "changed since: new.txt"),
+    "a new file among large ones": (
+        lambda out: (out / "data/new.bin").write_bytes(b"new"),
+        "changed since: data/new.bin",
+    ),
+    "a cache of Python": (lambda out: Tree(out).file("data/__pycache__/x.pyc"), "exp, whole and unchanged"),
 }
 
 
