@@ -30,7 +30,7 @@ from tensortime.reports import BackupReport, Lost
 from tensortime.scan import scan
 from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
-from tensortime.statcache import StatCache, StatKey, cache_name, load_cache, save_cache, still_there
+from tensortime.statcache import StatCache, StatKey, cache_name, confirmed, load_cache, save_cache
 from tensortime.store import Store
 
 ANNOUNCED_BYTES = 1_000_000_000
@@ -141,11 +141,11 @@ def check_hardlinks(
 
 
 def usable_cache(store: Store, place: Place) -> StatCache:
-    """The project's stat cache, without what is no longer in the store's packs."""
+    """The project's stat cache, without what is no longer in the store's packs; a new one knows what these hold."""
     present = pack_sizes(store)
     cache = load_cache(store.path(".cache", cache_name(place.project)), store.store_id, present)
-    if cache.objects and not cache.packs:
-        return still_there(cache, (oid for name in present for oid in ids_in_pack(store, name)))
+    if present and not cache.packs:
+        return confirmed(cache, (oid for name in present for oid in ids_in_pack(store, name)))
     return cache
 
 

@@ -149,8 +149,8 @@ def without_odd_times(files: Mapping[RelPath, Known]) -> dict[RelPath, Known]:
     return {path: known for path, known in files.items() if fits(known.key)}
 
 
-def still_there(cache: StatCache, present: Iterable[bytes]) -> StatCache:
-    """The part of a cache whose small files and trees are among `present`."""
-    objects = cache.objects.intersection(present)
+def confirmed(cache: StatCache, present: Iterable[bytes]) -> StatCache:
+    """A cache that knows what is `present`, and of its small files those that are."""
+    objects = set(present)
     files = {path: known for path, known in cache.files.items() if known.large or known.identity in objects}
     return StatCache(files, objects)

@@ -207,6 +207,23 @@ LOSSES: dict[str, Callable[[Path], None]] = {
 }
 
 
+@pytest.mark.parametrize("where", ["the project", "a worktree", "another project"])
+def test_without_a_cache_nothing_is_stored_twice(tmp_path: Path, where: str) -> None:
+    """What the packs hold is known from their idx files."""
+    tree = Tree(tmp_path / "project").file("part", size=200_000)
+    api.backup(directory=tree.root, name="first")
+    store, folder = tree.root / "tensortime", tree.root
+    if where == "the project":
+        cache_file(tree.root).unlink()
+    elif where == "a worktree":
+        folder = Path(api.restore("first", directory=tree.root).path)
+    else:
+        folder = Tree(tmp_path / "other").file("copy", noise(b"part", 200_000)).root
+    assert api.backup(directory=folder, store=store, name="second").stored_bytes < 10_000
+    restored = api.restore("second", tmp_path / "out", directory=folder, store=store)
+    assert_same_tree(folder, restored.path, ignored=[".tensortime"])
+
+
 @pytest.mark.parametrize("loss", sorted(LOSSES))
 @pytest.mark.usefixtures("clock_ahead")
 def test_what_lay_in_a_lost_pack_is_stored_again(tmp_path: Path, loss: str) -> None:
