@@ -28,7 +28,7 @@ from tensortime.intake import FULL
 from tensortime.manifest import ManifestEntry
 from tensortime.monitor import Monitor, NullMonitor
 from tensortime.names import ExperimentName
-from tensortime.project import Place, find_place, refuse_wide_project, upward
+from tensortime.project import Place, find_place, refuse_store_around, refuse_wide_project, upward
 from tensortime.reports import BackupReport, LogReport, RestoreReport, ShowReport
 from tensortime.session import BackupOptions
 from tensortime.sidecar import rehash_object
@@ -88,6 +88,7 @@ def backup(
     note, name = as_meant(note), None if name is None else as_meant(name)
     place, config = locate(directory, store)
     refuse_wide_project(place.project)
+    refuse_store_around(place)
     wanted = ExperimentName(name) if name is not None else None
     only = tuple(inside_project(place, path) for path in add) if add is not None else None
     if only and not any(os.path.lexists(os.path.join(os.fsencode(place.project), path)) for path in only):

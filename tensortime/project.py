@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from tensortime import fsops
-from tensortime.errors import NotAProject
+from tensortime.errors import ForeignFolder, NotAProject
 from tensortime.store import DEFAULT_STORE, is_store
 
 
@@ -134,6 +134,17 @@ def read_parent(admin: str) -> Parent | None:
         return Parent(str(fields["experiment"]), int(fields["number"]), str(fields["commit"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def refuse_store_around(place: Place) -> None:
+    """ForeignFolder for a store that is the project itself or a folder around it, unless this is a worktree of it."""
+    inside = (place.project + "/").startswith(place.store.rstrip("/") + "/")
+    if inside and admin_folder(place.project) is None:
+        raise ForeignFolder(
+            "{store} cannot be the store: the project lies in it",
+            store=place.store,
+            hint="name a folder of its own for the store",
+        )
 
 
 def is_wide(folder: str) -> bool:

@@ -100,6 +100,17 @@ def test_a_foreign_folder_is_refused(what: str, project: Path, tmp_path: Path) -
     assert done.store == str(project / "backups") and done.files >= 2
 
 
+@pytest.mark.parametrize("store", [".", "..", "../.."])
+def test_a_store_around_the_project_is_refused(store: str, tmp_path: Path) -> None:
+    """It would back up itself, close a folder of the user's to others, and hide the project from the user's git."""
+    project = Tree(tmp_path / "work" / "project").file("src/train.py", b"1").root
+    os.chmod(tmp_path / "work", 0o755)
+    before = snapshot_of(tmp_path)
+    with pytest.raises(ForeignFolder, match="the project lies in it"):
+        tensortime.backup(directory=project, store=store)
+    assert snapshot_of(tmp_path) == before
+
+
 def test_copies_of_version_0_1_0_stay_beside_the_store(project: Path, tmp_path: Path) -> None:
     """A `tensortime/` of folders only is accepted: one line says so, they are kept, not stored, and their
     names taken.
