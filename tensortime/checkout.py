@@ -35,7 +35,7 @@ from tensortime.packs import Kind, object_id
 from tensortime.project import admin_folder
 from tensortime.reports import RestoreReport
 from tensortime.shadow import TreeItem
-from tensortime.sidecar import HARDLINK, Sidecar, place_object
+from tensortime.sidecar import HARDLINK, POINTING, Sidecar, place_object
 from tensortime.sidecar import SYMLINK as BY_SYMLINK
 from tensortime.store import Store
 from tensortime.trees import MODE_FILE, MODE_FOLDER, MODE_LINK, MODE_PROGRAM
@@ -207,7 +207,7 @@ def place_all(store: Store, root: int, plan: Plan, how: str, monitor: Monitor) -
 
     with ThreadPoolExecutor(THREADS, "tensortime") as pool:
         placed = Counter(in_threads(pool, place, large, THREADS, stop))
-    if how == HARDLINK and large:
+    if how in POINTING and large:
         watch_links(store, {entry.digest for entry in large if entry.digest})
     return placed
 

@@ -29,7 +29,7 @@ from tensortime.monitor import Monitor
 from tensortime.packs import Kind, object_id
 from tensortime.reports import RestoreReport
 from tensortime.shadow import TreeItem
-from tensortime.sidecar import HARDLINK
+from tensortime.sidecar import POINTING
 from tensortime.store import Store
 from tensortime.trees import MODE_FOLDER, MODE_LINK, MODE_PROGRAM
 
@@ -175,7 +175,7 @@ def place_selection(
     os.makedirs(destination, exist_ok=True)
     root = fsops.open_folder(destination)
     placed: Counter[str] = Counter()
-    if how == HARDLINK:
+    if how in POINTING:
         # Before there are any: the links made until something fails can be written through too.
         watch_links(store, {entry.digest for entry in selection.entries if entry.digest})
     try:

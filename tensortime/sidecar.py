@@ -27,6 +27,9 @@ OBJECT_MODE = 0o400
 REFLINK, COPY, HARDLINK, SYMLINK, KNOWN = "reflink", "copy", "hardlink", "symlink", "known"
 """How bytes got to their place; `known`: they were there already."""
 
+POINTING = (HARDLINK, SYMLINK)
+"""What is placed so leads to the object itself: who writes to it writes into the store."""
+
 Advance = Callable[[int], None]
 
 KEEPING = threading.Lock()
@@ -115,7 +118,8 @@ class Sidecar:
         # Two threads with the same bytes: only one of them brought them. Between processes it is only a number.
         with KEEPING:
             known, target = self.holds(digest, size), self.path_of(digest)
-            os.makedirs(os.path.dirname(target), mode=0o700, exist_ok=True)
+            folder = os.path.dirname(target)
+            os.makedirs(folder, mode=0o700, exist_ok=True)
             if os.path.isdir(target) and not os.path.islink(target):
                 os.rmdir(target)
             os.rename(staged, target)
@@ -282,7 +286,7 @@ def place_object(
 
     What arrived is hashed; Damaged if it is not what the digest says. `how`: auto, reflink, copy, hardlink, symlink.
     """
-    if how in (HARDLINK, SYMLINK):
+    if how in POINTING:
         return point_at_object(sidecar, digest, size, folder_fd, name, how)
     source = sidecar.open_object(digest, size)
     try:

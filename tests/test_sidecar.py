@@ -224,6 +224,18 @@ def test_a_restore_does_not_hide_a_write(tmp_path: Path) -> None:
     assert [one.path for one in api.backup(directory=project).lost] == ["data/part.bin"]
 
 
+def test_a_worktree_of_symlinks_is_watched(tmp_path: Path) -> None:
+    """M12: for root, as in a container, a link to a read-only object can be written through, too."""
+    tree = Tree(tmp_path / "project").file("model.bin", size=LARGE)
+    api.backup(directory=tree.root, name="first")
+    restored = api.restore("first", directory=tree.root, link="symlink")
+    the_object(tree.root).chmod(0o600)
+    overwrite(Path(restored.path) / "model.bin")
+    lost = api.backup(directory=tree.root, name="second").lost
+    assert [(one.path, one.experiments) for one in lost] == [("model.bin", ("first",))]
+    assert_same_tree(tree.root, api.restore("second", directory=tree.root).path)
+
+
 @pytest.mark.parametrize("cache_gone", [False, True])
 def test_a_worktree_of_hard_links_is_watched(tmp_path: Path, cache_gone: bool) -> None:
     """M12: writing through a worktree made with `--link hardlink` is noticed by the next backup."""
