@@ -22,6 +22,7 @@ OWN_FOLDERS = (".shadow", ".objects", ".cache", ".tmp")
 WRITTEN_TO = (
     *(*OWN_FOLDERS, ".lock", ".objects/blake3", ".shadow/config", ".shadow/info", ".shadow/objects"),
     *(".shadow/objects/pack", ".shadow/refs", ".shadow/refs/experiments", ".shadow/worktrees"),
+    *(".shadow/refs/tags", ".shadow/refs/trash", ".shadow/refs/pins", ".shadow/packed-refs", ".shadow/HEAD"),
 )
 """None of these may be a symbolic link: it could lead anywhere."""
 

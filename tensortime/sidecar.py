@@ -120,6 +120,12 @@ class Sidecar:
             known, target = self.holds(digest, size), self.path_of(digest)
             folder = os.path.dirname(target)
             os.makedirs(folder, mode=0o700, exist_ok=True)
+            if os.path.islink(folder):
+                raise StoreUnusable(
+                    "the store is not safe to use: {path} is a symbolic link",
+                    path=folder,
+                    hint="put the real folder back in its place",
+                )
             if os.path.isdir(target) and not os.path.islink(target):
                 os.rmdir(target)
             os.rename(staged, target)

@@ -172,7 +172,24 @@ LED_AWAY_DEEPER = (
     ".shadow/refs/experiments",
     ".shadow/worktrees",
     ".shadow/config",
+    ".shadow/packed-refs",
+    ".shadow/HEAD",
+    ".shadow/refs/pins",
 )
+
+
+def test_a_folder_of_objects_that_leads_elsewhere_is_refused(project: Path, tmp_path: Path) -> None:
+    """S09: one of the 256, found where an object is to be stored in it."""
+    behind = tmp_path / "behind"
+    behind.mkdir()
+    for number in range(256):
+        folder = project / "tensortime" / ".objects" / "blake3" / f"{number:02x}"
+        if not folder.exists():
+            folder.symlink_to(behind)
+    Tree(project).file("new.bin", size=1_100_000)
+    with pytest.raises(StoreUnusable, match="symbolic link"):
+        tensortime.backup(directory=project)
+    assert os.listdir(behind) == []
 
 
 @pytest.mark.parametrize("name", [*LED_AWAY, *LED_AWAY_DEEPER])
@@ -180,6 +197,8 @@ def test_a_store_that_leads_elsewhere_is_refused(name: str, project: Path, tmp_p
     """S09: a folder of the store that is a symbolic link is named, and nothing is written behind it."""
     tensortime.restore("first", directory=project)
     inside, behind = project / "tensortime" / name, tmp_path / "behind"
+    if not inside.exists():
+        inside.mkdir()
     inside.rename(behind)
     inside.symlink_to(behind)
     before = snapshot_of(tmp_path)
