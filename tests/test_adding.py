@@ -1,5 +1,6 @@
 """What `add` puts on top of an experiment: the new state of these paths, whatever was there before."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,3 +35,15 @@ def test_a_path_in_a_folder_that_was_a_file(project: Tree, former: str, size: in
     api.backup(directory=project.root, name="exp", add=["save/model"])
     api.restore("exp", project.root.parent / "restored", directory=project.root)
     assert_same_tree(project.root, project.root.parent / "restored")
+
+
+def test_a_ref_that_another_backup_holds(project: Tree) -> None:
+    """Its lock is there as long as the disk takes to sync: that is waited for."""
+    api.backup(directory=project.root, name="exp")
+    lock = project.root / "tensortime" / ".shadow" / "refs" / "experiments" / "exp.lock"
+    lock.touch()
+    timer = threading.Timer(1.0, lock.unlink)
+    timer.start()
+    project.file("results.csv", b"1,2\n")
+    assert api.backup(directory=project.root, name="exp", add=["results.csv"]).number == 2
+    timer.join()
