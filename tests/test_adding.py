@@ -3,12 +3,17 @@
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import Tree, assert_same_tree
 from round_trips import THRESHOLD
 
 from tensortime import api
+from tensortime.reports import BackupReport
+from tensortime.shadow import Shadow
+
+NOTHING = BackupReport(experiment=None)
 
 
 @pytest.fixture
@@ -35,6 +40,25 @@ def test_a_path_in_a_folder_that_was_a_file(project: Tree, former: str, size: in
     api.backup(directory=project.root, name="exp", add=["save/model"])
     api.restore("exp", project.root.parent / "restored", directory=project.root)
     assert_same_tree(project.root, project.root.parent / "restored")
+
+
+def test_an_experiment_that_another_backup_joins_at_once(
+    project: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the update of the ref and a look at it the ref may move on: this backup was made all the same."""
+    project.file("results.csv", b"1,2\n")
+    run, joined = Shadow.run, list[BackupReport]()
+
+    def joining(self: Shadow, *words: str, **options: Any) -> Any:
+        done = run(self, *words, **options)
+        if words[0] == "update-ref" and not joined:
+            joined.append(NOTHING)
+            joined[0] = api.backup(directory=project.root, name="exp", add=["results.csv"])
+        return done
+
+    monkeypatch.setattr(Shadow, "run", joining)
+    assert (api.backup(directory=project.root, name="exp").number, joined[0].number) == (1, 2)
+    assert [one.name for one in api.log(directory=project.root).experiments] == ["exp"]
 
 
 def test_a_ref_that_another_backup_holds(project: Tree) -> None:
