@@ -106,6 +106,7 @@ def find_files(session: Session) -> Scan:
     """Walk the project; says which patterns are broken and which named paths a rule would have left out."""
     options, monitor = session.options, session.monitor
     inside = os.stat(session.store.folder)
+    monitor.begin("scan", 0, 0)
     found = scan(
         os.fsencode(session.place.project),
         Rules.start(options.ignored_by_config, options.ignore, session.place.project),

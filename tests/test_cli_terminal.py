@@ -13,6 +13,7 @@ from builders import Tree, run_cli
 
 import tensortime
 from tensortime import api
+from tensortime.monitor import NullMonitor
 
 PACKAGE = str(Path(tensortime.__file__).parent.parent)
 NOTES = [
@@ -219,3 +220,15 @@ def test_e06_a_locale_that_knows_no_chinese(noted: Tree, locale: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "\\u5b66\\u4e60" in done.stdout
     assert run_cli("show", "emoji", "--json", cwd=noted.root, env=env).returncode == 0
+
+
+def test_each_step_of_a_backup_is_announced(tmp_path: Path) -> None:
+    """A walk that takes long shows a word, too, not a number alone."""
+    begun: list[str] = []
+
+    class Steps(NullMonitor):
+        def begin(self, step: str, files: int, size: int) -> None:
+            begun.append(step)
+
+    api.backup(directory=Tree(tmp_path / "project").file("train.py", b"1").root, monitor=Steps())
+    assert begun == ["scan", "store"]
