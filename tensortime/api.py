@@ -3,7 +3,7 @@
 The command line and TimeMachine call the same functions. None of them prints, asks, or changes the process.
 """
 
-import json
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -18,6 +18,7 @@ from tensortime.errors import (
     OutsideProject,
     StoreUnusable,
     TensorTimeError,
+    UnknownExperiment,
     UnknownPath,
     UsageError,
     message,
@@ -101,7 +102,8 @@ def backup(
         opened = create_store(place.store)
         announce(place, opened, monitor)
         if only is not None and wanted is None and joins is None:
-            wanted = newest_name(opened)
+            own, _ = visible(place, opened)
+            wanted = own.experiments[0].name if own.experiments else None
         options = BackupOptions(
             name=wanted,
             joins=only is not None if joins is None else joins,
@@ -166,14 +168,15 @@ def as_meant(text: str) -> str:
 
 
 def inside_project(place: Place, path: PathLike) -> RelPath:
-    """A path to add, relative to the project: as given from the project, else from the current folder."""
+    """A path to add, relative to the project."""
     text = os.fspath(path)
     if not text or "\0" in text:
         raise UsageError("an empty path cannot be added")
-    candidates = [os.path.join(place.project, text)]
-    if not os.path.lexists(candidates[0]):
-        candidates.append(os.path.abspath(text))
-    found = next((one for one in candidates if os.path.lexists(one)), candidates[0])
+    # What the script itself would open: from the current folder. Only what is not there is meant from the top.
+    found = os.path.join(place.project, text)
+    with contextlib.suppress(FileNotFoundError):  # the current folder may be gone
+        here = os.path.abspath(text)
+        found = here if os.path.lexists(here) else found
     folder, last = os.path.split(os.path.normpath(found))
     relative = os.path.relpath(os.path.join(os.path.realpath(folder), last), place.project)
     if relative == "." or relative.startswith(".."):
@@ -186,10 +189,12 @@ def inside_project(place: Place, path: PathLike) -> RelPath:
     return RelPath(bytes_of(relative))
 
 
-def newest_name(opened: Store) -> ExperimentName | None:
-    """The newest experiment of a store, or None."""
-    found = history.read_catalog(opened.shadow).experiments
-    return found[0].name if found else None
+def visible(place: Place, opened: Store) -> tuple[history.Catalog, history.Catalog]:
+    """The experiments of this project, and all of the store. A store inside its project is all of it this project's."""
+    catalog = history.read_catalog(opened.shadow)
+    if place.store_inside or place.parent is not None:
+        return catalog, catalog
+    return history.of_project(catalog, place.project), catalog
 
 
 def log(
@@ -197,18 +202,9 @@ def log(
 ) -> LogReport:
     """The experiments of this project, newest first; `everything`: all of the store."""
     place, _ = locate(directory, store)
-    opened = open_store(place.store)
-    catalog = history.read_catalog(opened.shadow)
-    shown = tuple(
-        one for one in catalog.experiments if everything or is_of_project(one.project, one.parent, place)
-    )
+    own, catalog = visible(place, open_store(place.store))
+    shown = (catalog if everything else own).experiments
     return LogReport(shown, catalog.damaged, len(catalog.experiments) - len(shown))
-
-
-def is_of_project(project: str, parent: str, place: Place) -> bool:
-    """Whether an experiment is this project's. A store inside its project holds no other, wherever it moved."""
-    inside = place.store_inside or place.parent is not None
-    return inside or bool(parent) or bytes_of(project) == os.fsencode(place.project)
 
 
 def show(experiment: str, *, directory: PathLike | None = None, store: PathLike | None = None) -> ShowReport:
@@ -219,14 +215,10 @@ def show(experiment: str, *, directory: PathLike | None = None, store: PathLike 
         meta = history.read_meta(opened.shadow, items)
         facts = history.read_facts(opened.shadow, target.commit)
         entries = history.read_history(opened.shadow, target.experiment.commit)
-    try:
-        run = json.loads(meta.get(b"run.json", b"{}"))
-    except (ValueError, RecursionError):
-        run = {}
     return ShowReport(
         history.described(target.experiment.name, target.commit, facts, target.experiment.tags),
         entries,
-        run if isinstance(run, dict) else {},
+        history.run_of(meta),
     )
 
 
@@ -234,8 +226,22 @@ def find(experiment: str, directory: PathLike | None, store: PathLike | None) ->
     """The store and the backup that a person named."""
     place, _ = locate(directory, store)
     opened = open_store(place.store)
-    catalog = history.read_catalog(opened.shadow)
-    return opened, history.resolve(opened.shadow, catalog, as_meant(experiment))
+    return opened, resolve(place, opened, experiment)
+
+
+def resolve(place: Place, opened: Store, experiment: str) -> history.Target:
+    """The backup that a person named: of this project, or by its name one of another in the same store."""
+    own, catalog = visible(place, opened)
+    text = as_meant(experiment)
+    try:
+        # Who names a store from a folder that it does not know means what is in it.
+        return history.resolve(opened.shadow, own if own.experiments else catalog, text)
+    except UnknownExperiment:
+        if own is catalog or text.startswith("@"):
+            raise
+        with contextlib.suppress(UnknownExperiment):
+            return history.resolve(opened.shadow, catalog, text)
+        raise
 
 
 def read_file(
@@ -284,7 +290,7 @@ def restore(
         raise UsageError("the destination is empty", hint="leave it out, or name a new folder")
     place, _ = locate(directory, store)
     opened = open_store(place.store)
-    target = history.resolve(opened.shadow, history.read_catalog(opened.shadow), as_meant(experiment))
+    target = resolve(place, opened, experiment)
     folder = str(target.experiment.name)
     if target.number != target.experiment.backups:
         folder += f"-{target.number}"

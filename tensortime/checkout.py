@@ -27,13 +27,13 @@ from tensortime.errors import (
     message,
 )
 from tensortime.formats import META, Digest, RelPath, goes_into_git, text_of
-from tensortime.history import Target, manifest_of, read_meta
+from tensortime.history import Target, manifest_of, read_meta, run_of, skipped_in
 from tensortime.intake import FULL, THREADS, in_threads
 from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, Manifest, ManifestEntry
 from tensortime.monitor import Meter, Monitor
 from tensortime.packs import Kind, object_id
 from tensortime.project import admin_folder
-from tensortime.reports import RestoreReport
+from tensortime.reports import RestoreReport, Skipped
 from tensortime.shadow import TreeItem
 from tensortime.sidecar import HARDLINK, POINTING, Sidecar, place_object
 from tensortime.sidecar import SYMLINK as BY_SYMLINK
@@ -57,6 +57,13 @@ class Plan:
     items: Sequence[TreeItem]
     """Paths that git checks out, `.tensortime/` included."""
     manifest: Manifest
+    skipped: tuple[Skipped, ...]
+    """What the backup should have held and could not."""
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """The files that changed while they were backed up."""
+        return tuple(text_of(entry.path) for entry in self.entries if entry.changed)
 
     @property
     def entries(self) -> Sequence[ManifestEntry]:
@@ -79,13 +86,20 @@ def is_meta(path: bytes) -> bool:
     return path == META or path.startswith(META + b"/")
 
 
+def read_plan(store: Store, target: Target) -> Plan:
+    """A backup's paths, without asking whether all of it can come back."""
+    items = store.shadow.tree(target.commit)
+    meta = read_meta(store.shadow, items)
+    manifest = manifest_of(meta)
+    check_paths(items, manifest)
+    return Plan(items, manifest, skipped_in(run_of(meta)))
+
+
 def make_plan(store: Store, target: Target) -> Plan:
     """Read a backup and check that it can come back whole; Damaged names the first path that cannot."""
-    items = store.shadow.tree(target.commit)
-    manifest = manifest_of(read_meta(store.shadow, items))
-    check_paths(items, manifest)
+    plan = read_plan(store, target)
     sidecar = store.sidecar()
-    for entry in manifest.entries.values():
+    for entry in plan.manifest.entries.values():
         if (
             entry.digest is not None
             and entry.size is not None
@@ -98,7 +112,7 @@ def make_plan(store: Store, target: Target) -> Plan:
                 digest=entry.digest,
                 hint=message("restore {name} --path … gives the other files", name=target.experiment.name),
             )
-    return Plan(items, manifest)
+    return plan
 
 
 def check_paths(items: Sequence[TreeItem], manifest: Manifest) -> None:
@@ -183,7 +197,15 @@ def build(
         fsops.sync_folder(os.path.dirname(destination))
     plain = tuple(text_of(entry.path) for entry in plan.entries if (entry.mode or 0) & ~RESTORED_BITS)
     return RestoreReport(
-        target.experiment.name, target.commit, destination, plan.files(), plan.size(), dict(placed), plain
+        target.experiment.name,
+        target.commit,
+        destination,
+        plan.files(),
+        plan.size(),
+        dict(placed),
+        plain,
+        plan.skipped,
+        plan.changed,
     )
 
 

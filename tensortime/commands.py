@@ -203,7 +203,7 @@ def restore(common: Common, experiment: str, destination: str | None, paths: Seq
             put_json(documents.restore_json(report))
         else:
             put([*render.restore_text(report), f"cd {render.quoted(shortest(report.path))}"])
-        return 0
+        return report.exit_code
 
     return answer(common, work)
 

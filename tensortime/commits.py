@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tensortime.findings import Scan
-from tensortime.formats import META, Oid, RelPath, iso_time, text_of
-from tensortime.history import manifest_of, read_meta
+from tensortime.formats import META, Oid, RelPath, is_under, iso_time, text_of
+from tensortime.history import manifest_of, read_meta, run_of, skipped_in
 from tensortime.intake import Intake
 from tensortime.manifest import FOLDER, SYMLINK, Manifest, ManifestEntry, plain_mode
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
 from tensortime.project import Parent
+from tensortime.reports import Skipped
 from tensortime.shadow import Shadow, TreeItem
 from tensortime.trailers import BackupFacts, encode_message
 from tensortime.trees import (
@@ -87,10 +88,11 @@ def folder_of(path: bytes) -> bytes:
     return path.rpartition(b"/")[0]
 
 
-def read_contents(shadow: Shadow, commit: Oid) -> Contents:
-    """The contents of an older backup."""
+def read_contents(shadow: Shadow, commit: Oid) -> tuple[Contents, tuple[Skipped, ...]]:
+    """The contents of an older backup, and what it should have held and could not."""
     items = shadow.tree(commit)
-    return contents_of(items, manifest_of(read_meta(shadow, items)))
+    meta = read_meta(shadow, items)
+    return contents_of(items, manifest_of(meta)), skipped_in(run_of(meta))
 
 
 def contents_of(items: Sequence[TreeItem], manifest: Manifest) -> Contents:
@@ -136,7 +138,7 @@ def overlay(below: Contents, above: Contents, paths: Sequence[RelPath]) -> Conte
     def outside(path: RelPath) -> bool:
         if path in above.folders:
             return False  # a file that became a folder around what is added; folders there are replaced
-        return not any(path == top or path.startswith(top + b"/") for top in paths)
+        return not any(is_under(path, top) for top in paths)
 
     small = {path: file for path, file in below.small.items() if outside(path)}
     large = {path: file for path, file in below.large.items() if outside(path)}

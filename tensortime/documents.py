@@ -88,6 +88,8 @@ def restore_json(report: RestoreReport) -> dict[str, object]:
         "files": report.files,
         "bytes": report.bytes,
         "placed": {method: report.placed.get(method, 0) for method in methods},
+        "skipped": [{"path": one.path, "reason": one.reason} for one in report.skipped],
+        "changed": list(report.changed),
         "seconds": round(report.seconds, 3),
     }
 

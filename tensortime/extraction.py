@@ -12,17 +12,17 @@ from tensortime import fsops
 from tensortime.checkout import (
     PARTIAL,
     Plan,
-    check_paths,
     is_meta,
     make_folder,
     parent_of,
     place_large,
+    read_plan,
     watch_links,
 )
 from tensortime.destination import refuse_inside_store
-from tensortime.errors import Damaged, NoSpace, StoreUnusable, TargetExists, UnknownPath, message
-from tensortime.formats import RelPath, bytes_of, text_of
-from tensortime.history import Target, manifest_of, read_meta
+from tensortime.errors import Damaged, NoSpace, StoreUnusable, TargetExists, UnknownPath, UsageError, message
+from tensortime.formats import RelPath, bytes_of, is_under, text_of
+from tensortime.history import Target
 from tensortime.intake import FULL
 from tensortime.manifest import FILE, FOLDER, SYMLINK, ManifestEntry, plain_mode
 from tensortime.monitor import Monitor
@@ -32,6 +32,8 @@ from tensortime.shadow import TreeItem
 from tensortime.sidecar import POINTING
 from tensortime.store import Store
 from tensortime.trees import MODE_FOLDER, MODE_LINK, MODE_PROGRAM
+
+EVERYTHING = b"."
 
 READ_AT_ONCE = 64 << 20
 """Bytes of small files that one git process hands over at a time."""
@@ -55,29 +57,15 @@ class Selection:
         return sum(item.size for item in self.items) + sum(entry.size or 0 for entry in self.entries)
 
 
-def read_plan(store: Store, target: Target) -> Plan:
-    """A backup's paths, without asking whether all of it can come back."""
-    items = store.shadow.tree(target.commit)
-    manifest = manifest_of(read_meta(store.shadow, items))
-    check_paths(items, manifest)
-    return Plan(items, manifest)
-
-
 def select(plan: Plan, target: Target, paths: Sequence[str]) -> Selection:
     """The files at and below these paths; UnknownPath names the first that is not there."""
     wanted = [typed_path(path) for path in paths]
-    tops = tuple(wanted)
-
-    def asked_for(path: bytes) -> bool:
-        return any(top in (b"", b".") or path == top or path.startswith(top + b"/") for top in tops)
-
-    items = [item for item in plan.items if item.mode != MODE_FOLDER and asked_for(item.path)]
-    items = [item for item in items if not is_meta(item.path) or any(is_meta(top) for top in tops)]
-    entries = [entry for entry in plan.entries if asked_for(entry.path)]
+    items = [item for item in plan.items if item.mode != MODE_FOLDER and is_asked_for(item.path, wanted)]
+    items = [item for item in items if not is_meta(item.path) or any(map(is_meta, wanted))]
+    entries = [entry for entry in plan.entries if is_asked_for(entry.path, wanted)]
     known = {item.path for item in plan.items} | set(plan.manifest.entries)
     for top in wanted:
-        below = top + b"/"
-        if top not in (b"", b".") and top not in known and not any(path.startswith(below) for path in known):
+        if top != EVERYTHING and not any(is_under(path, top) for path in known):
             raise UnknownPath(
                 "{experiment} holds no {path}",
                 experiment=target.experiment.name,
@@ -88,8 +76,15 @@ def select(plan: Plan, target: Target, paths: Sequence[str]) -> Selection:
 
 
 def typed_path(path: str) -> bytes:
-    """A path as the store knows it: `./data/` is `data`."""
+    """A path as the store knows it: `./data/` is `data`, `.` is all. UsageError for an empty one."""
+    if not path:
+        raise UsageError("an empty path names nothing", hint=". is everything")
     return bytes_of(os.path.normpath(path.strip("/")))
+
+
+def is_asked_for(path: bytes, tops: Sequence[bytes]) -> bool:
+    """Whether a path lies at or under one that was named."""
+    return any(top == EVERYTHING or is_under(path, top) for top in tops)
 
 
 def near_path(wanted: str, known: set[RelPath]) -> str:
@@ -133,7 +128,7 @@ def restore_paths(
     started = time.monotonic()
     with store.in_use():
         plan = read_plan(store, target)
-        selection = select(plan, target, paths)
+        selection, tops = select(plan, target, paths), [typed_path(path) for path in paths]
         refuse_inside_store(store, destination)
         top = os.fsencode(destination)
         for path in (*(item.path for item in selection.items), *(one.path for one in selection.entries)):
@@ -159,6 +154,8 @@ def restore_paths(
         selection.files,
         selection.size,
         dict(placed),
+        skipped=tuple(one for one in plan.skipped if is_asked_for(bytes_of(one.path), tops)),
+        changed=tuple(text_of(entry.path) for entry in selection.entries if entry.changed),
         seconds=time.monotonic() - started,
     )
 

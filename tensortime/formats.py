@@ -59,6 +59,11 @@ def parse_oid(text: str) -> Oid:
     return Oid(text)
 
 
+def is_under(path: bytes, top: bytes) -> bool:
+    """Whether `path` is `top` or lies below it."""
+    return path == top or path.startswith(top + b"/")
+
+
 def goes_into_git(path: bytes) -> bool:
     """Whether git can carry a file at this path through a checkout."""
     return REFUSED_MARK.search(path) is None or not any(map(git_refuses, path.split(b"/")))

@@ -2,15 +2,17 @@
 
 import contextlib
 import difflib
+import json
+import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensortime.errors import AmbiguousName, Damaged, GitFailed, TensorTimeError, UnknownExperiment
-from tensortime.formats import META, Digest, Oid, text_of
+from tensortime.formats import META, Digest, Oid, bytes_of, text_of
 from tensortime.manifest import Manifest, decode_manifest
 from tensortime.names import ExperimentName, problem_of
-from tensortime.reports import DamagedRef, Experiment, HistoryEntry, Lost
+from tensortime.reports import DamagedRef, Experiment, HistoryEntry, Lost, Skipped
 from tensortime.shadow import Ref, Shadow, TreeItem, parse_commit
 from tensortime.trailers import BackupFacts, decode_message
 
@@ -95,6 +97,15 @@ def read_catalog(shadow: Shadow) -> Catalog:
             (found if isinstance(read, Experiment) else damaged).append(read)  # type: ignore[arg-type]
     found.sort(key=lambda one: (one.time_ns, one.name), reverse=True)
     return Catalog(tuple(found), tuple(damaged))
+
+
+def of_project(catalog: Catalog, project: str) -> Catalog:
+    """The experiments of one project in a store of several, and those that were made in their worktrees."""
+    own: set[str] = set()
+    for one in reversed(catalog.experiments):
+        if bytes_of(one.project) == os.fsencode(project) or one.parent.rpartition(":")[0] in own:
+            own.add(one.name)
+    return Catalog(tuple(one for one in catalog.experiments if one.name in own), catalog.damaged)
 
 
 def read_experiment(ref: Ref, tags: Sequence[str]) -> Experiment | DamagedRef:
@@ -182,6 +193,8 @@ def resolve(shadow: Shadow, catalog: Catalog, text: str) -> Target:
 
     UnknownExperiment, AmbiguousName; Damaged for an experiment whose ref is broken.
     """
+    if not text.partition(":")[0].strip():
+        raise UnknownExperiment("the name is empty", hint="@ is the newest; tensortime log lists all")
     name, colon, number = text.rpartition(":")
     if colon and number.isdecimal() and name:
         experiment = resolve_experiment(catalog, name)
@@ -216,9 +229,11 @@ def resolve_experiment(catalog: Catalog, text: str) -> Experiment:
     if broken is not None:
         raise Damaged("the experiment {name} is damaged: {reason}", name=text, reason=broken.reason)
     for candidates in (
-        [one for one in catalog.experiments if text and one.name.startswith(text)],
-        [one for one in catalog.experiments if text and text in one.name],
-        [one for one in catalog.experiments if text and text.lower() in one.name.lower()],
+        [one for one in catalog.experiments if one.name.startswith(text)],
+        # What a person remembers is the end, behind the date: `-ok` is not `-ok2`.
+        [one for one in catalog.experiments if one.name.endswith("-" + text)],
+        [one for one in catalog.experiments if text in one.name],
+        [one for one in catalog.experiments if text.lower() in one.name.lower()],
     ):
         if len(candidates) == 1:
             return candidates[0]
@@ -274,7 +289,23 @@ def read_meta(shadow: Shadow, items: Iterable[TreeItem]) -> dict[bytes, bytes]:
     return {name: contents[oid] for name, oid in wanted.items()}
 
 
-def manifest_of(meta: dict[bytes, bytes]) -> Manifest:
+def run_of(meta: Mapping[bytes, bytes]) -> dict[str, object]:
+    """run.json among the files of `.tensortime/`; empty where it cannot be read."""
+    try:
+        run = json.loads(meta.get(b"run.json", b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return run if isinstance(run, dict) else {}
+
+
+def skipped_in(run: Mapping[str, object]) -> tuple[Skipped, ...]:
+    """What a backup should have stored and could not."""
+    rows = run.get("skipped")
+    found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return tuple(Skipped(str(row.get("path", "?")), str(row.get("reason", "?"))) for row in found)
+
+
+def manifest_of(meta: Mapping[bytes, bytes]) -> Manifest:
     """The manifest among the files of `.tensortime/`."""
     return decode_manifest(
         {name: data for name, data in meta.items() if name == b"manifest" or name.startswith(b"manifest.d/")}

@@ -3,8 +3,8 @@
 import contextlib
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tensortime import fsops, history, intake
@@ -12,11 +12,11 @@ from tensortime.commits import Run, describe_run, overlay, read_contents, write_
 from tensortime.environment import host_id
 from tensortime.errors import StoreBusy
 from tensortime.findings import Scan
-from tensortime.formats import Oid, bytes_of, text_of
+from tensortime.formats import Oid, RelPath, bytes_of, is_under, text_of
 from tensortime.intake import Intake
 from tensortime.names import LONGEST_NAME, ExperimentName, cut, default_name
 from tensortime.packs import PackWriter
-from tensortime.reports import BackupReport
+from tensortime.reports import BackupReport, Skipped
 from tensortime.repository import nested_heads
 from tensortime.session import Collector, Session
 from tensortime.shadow import NO_OID
@@ -54,6 +54,8 @@ class Gathered:
     found: Scan
     taken: Intake
     contents: Contents
+    skipped: tuple[Skipped, ...]
+    """What should be in the contents and is not."""
     known: set[bytes]
     """Raw ids of blobs and trees that are in the store's packs; grows while the commit is written."""
 
@@ -110,10 +112,10 @@ def publish(
     session.sidecar.sync(taken.to_sync)
     for _ in range(ATTEMPTS):
         begun = begin(session, catalog)
-        contents = gathered.contents
+        whole = gathered
         if options.only is not None and begun.parent is not None:
-            contents = overlay(read_contents(store.shadow, begun.parent), contents, options.only)
-        commit = commit_contents(session, writer, gathered, contents, begun, facts)
+            whole = on_top_of(store, begun.parent, gathered, options.only)
+        commit = commit_contents(session, writer, whole, begun, facts)
         try:
             writer.finish()
         except OSError as problem:
@@ -121,23 +123,26 @@ def publish(
         ref = history.experiment_ref(begun.name)
         if store.shadow.create_ref(ref, commit, begun.parent or NO_OID):
             sync_ref(store, ref)
-            return report_of(session, begun, commit, contents, gathered, writer.bytes)
+            return report_of(session, begun, commit, whole, writer.bytes)
         catalog, writer = history.read_catalog(store.shadow), session.writer()
     raise StoreBusy("other backups of {name} keep coming in between", name=begun.name, hint="try again")
 
 
+def on_top_of(store: Store, parent: Oid, gathered: Gathered, only: Sequence[RelPath]) -> Gathered:
+    """What was gathered at and under some paths, in place of what an older backup has there."""
+    older, missing = read_contents(store.shadow, parent)
+    kept = (one for one in missing if not any(is_under(bytes_of(one.path), top) for top in only))
+    contents = overlay(older, gathered.contents, only)
+    return replace(gathered, contents=contents, skipped=(*kept, *gathered.skipped))
+
+
 def commit_contents(
-    session: Session,
-    writer: PackWriter,
-    gathered: Gathered,
-    contents: Contents,
-    begun: Begun,
-    collected: Mapping[str, object],
+    session: Session, writer: PackWriter, gathered: Gathered, begun: Begun, collected: Mapping[str, object]
 ) -> Oid:
-    """Write the commit of these contents."""
-    options, parent, taken = session.options, session.place.parent, gathered.taken
-    run = Run(begun.number, begun.time_ns, parent, options.only, changed_paths(taken))
-    skipped = [{"path": one.path, "reason": one.reason} for one in taken.skipped]
+    """Write the commit of what was gathered."""
+    options, parent, contents = session.options, session.place.parent, gathered.contents
+    run = Run(begun.number, begun.time_ns, parent, options.only, changed_paths(contents))
+    skipped = [{"path": one.path, "reason": one.reason} for one in gathered.skipped]
     command = collected.get("command")
     facts = BackupFacts(
         note=begun.note,
@@ -145,7 +150,7 @@ def commit_contents(
         time_ns=begun.time_ns,
         host_id=host_id(),
         project=text_of(os.fsencode(session.place.project)),
-        status="incomplete" if taken.skipped else "done",
+        status="incomplete" if skipped else "done",
         files=contents.files,
         size=contents.size,
         parent=f"{parent.experiment}:{parent.number}" if parent else "",
@@ -157,19 +162,16 @@ def commit_contents(
     return write_commit(writer, gathered.known, contents, described, facts, begun.parent)
 
 
-def changed_paths(taken: Intake) -> tuple[str, ...]:
+def changed_paths(files: Intake | Contents) -> tuple[str, ...]:
     """The files that changed under every try to read them."""
-    small = [path for path, file in taken.small.items() if file.changed]
-    return tuple(
-        text_of(path) for path in sorted(small + [path for path, file in taken.large.items() if file.changed])
-    )
+    small = [path for path, file in files.small.items() if file.changed]
+    large = [path for path, file in files.large.items() if file.changed]
+    return tuple(text_of(path) for path in sorted(small + large))
 
 
-def report_of(
-    session: Session, begun: Begun, commit: Oid, contents: Contents, gathered: Gathered, packed: int
-) -> BackupReport:
+def report_of(session: Session, begun: Begun, commit: Oid, gathered: Gathered, packed: int) -> BackupReport:
     """What the caller gets to know; `packed`: bytes that went into packs."""
-    taken = gathered.taken
+    taken, contents = gathered.taken, gathered.contents
     return BackupReport(
         experiment=begun.name,
         commit=commit,

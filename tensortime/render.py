@@ -325,7 +325,13 @@ def restore_text(report: RestoreReport) -> list[str]:
     ]
     if report.plain_modes:
         lines.append(f"without their setuid or setgid bit: {listed(report.plain_modes)}")
-    return lines
+    if report.changed:
+        lines.append(f"changed while they were backed up, perhaps mixed: {listed(report.changed)}")
+    missing = [
+        f"NOT in this backup: {printable(one.path)}: {printable(one.reason)}" for one in report.skipped
+    ]
+    more = [f"NOT in this backup: {len(missing) - LISTED} more, tensortime show names them"]
+    return lines + missing[:LISTED] + (more if len(missing) > LISTED else [])
 
 
 def error_text(error: TensorTimeError) -> list[str]:

@@ -146,4 +146,13 @@ class RestoreReport:
     """How many large files came by reflink, copy, hardlink, symlink."""
     plain_modes: tuple[str, ...] = ()
     """Files whose setuid or setgid bit was not given back."""
+    skipped: tuple[Skipped, ...] = ()
+    """What the backup should have held and could not: it is not here either."""
+    changed: tuple[str, ...] = ()
+    """Files that changed while they were backed up: these bytes may be a mix of states."""
     seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 the backup itself was not whole."""
+        return 3 if self.skipped or self.changed else 0

@@ -18,7 +18,7 @@ from tensortime.commits import gather
 from tensortime.errors import NoSpace, message
 from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
-from tensortime.formats import Digest, text_of
+from tensortime.formats import Digest, is_under, text_of
 from tensortime.ignoring import Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
@@ -77,7 +77,13 @@ def back_up_into(session: Session, taken: Intake, collector: Collector) -> Backu
             session, taken, Source(os.fsencode(place.project), now_ns, found.followed), found, cache, writer
         )
         fresh = gather(writer, cache.objects, taken, found)
-        report = publish(session, catalog, writer, Gathered(found, taken, fresh, cache.objects), collector)
+        report = publish(
+            session,
+            catalog,
+            writer,
+            Gathered(found, taken, fresh, tuple(taken.skipped), cache.objects),
+            collector,
+        )
     fold_when_due(store)
     remember(session, cache, taken)
     linked = {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}
@@ -275,7 +281,7 @@ def remember(session: Session, cache: StatCache, taken: Intake) -> None:
     store, only = session.store, session.options.only
     files = taken.learned
     if only is not None:
-        kept = {p: known for p, known in cache.files.items() if not any(under(p, top) for top in only)}
+        kept = {p: known for p, known in cache.files.items() if not any(is_under(p, top) for top in only)}
         files = {**kept, **taken.learned}
     objects = cache.objects
     if len(objects) > 2 * len(files) + FORGOTTEN_OBJECTS:
@@ -283,8 +289,3 @@ def remember(session: Session, cache: StatCache, taken: Intake) -> None:
     path = store.path(".cache", cache_name(session.place.project))
     with contextlib.suppress(OSError):
         save_cache(path, store.store_id, StatCache(files, objects, pack_sizes(store)), session.staging)
-
-
-def under(path: bytes, top: bytes) -> bool:
-    """Whether `path` is `top` or lies below it."""
-    return path == top or path.startswith(top + b"/")

@@ -40,6 +40,8 @@ RESTORE = {
     "files": int,
     "bytes": int,
     "placed": dict,
+    "skipped": list,
+    "changed": list,
     "seconds": float,
 }
 TEXTS = {"kind": str, "message": str, "hint": str}
@@ -312,7 +314,7 @@ def test_a_whole_name_wins_over_longer_ones(lab: Tree) -> None:
         ("lr3e-4:3", "unknown-experiment", ["has no backup 3, only 1 and 2"]),
         ("baseline:2", "unknown-experiment", ["has no backup 2, only 1"]),
         ("baseline:0", "unknown-experiment", ["has no backup 0, only 1"]),
-        ("", "unknown-experiment", ["no experiment is called"]),
+        ("", "unknown-experiment", ["the name is empty"]),
     ],
 )
 def test_a_name_that_finds_none_or_many(lab: Tree, text: str, kind: str, words: list[str]) -> None:
