@@ -192,6 +192,8 @@ def build(
         os.close(root)
     store.shadow.run("update-index", "-q", "--refresh", git_dir=admin, work_tree=partial, accept=(0, 1))
     link_worktree(store, admin, partial, destination, project)
+    if plan.manifest.root_mode is not None:
+        os.chmod(partial, plan.manifest.root_mode & RESTORED_BITS)
     fsops.rename_to_new(partial, destination)
     with contextlib.suppress(OSError):
         fsops.sync_folder(os.path.dirname(destination))

@@ -26,6 +26,7 @@ from tensortime.trees import (
     SmallFile,
     Symlink,
     lay_out,
+    is_own_meta,
     link_goes_into_git,
     link_groups,
     meta_files,
@@ -69,7 +70,7 @@ def gather(writer: PackWriter, known: set[bytes], taken: Intake, found: Scan) ->
         one.path: Folder(stat.S_IMODE(one.mode) & PERMISSIONS, one.empty or one.path in emptied)
         for one in found.folders
     }
-    return Contents(small, large, links, folders)
+    return Contents(small, large, links, folders, found.root_mode & PERMISSIONS)
 
 
 def emptied_folders(
@@ -92,11 +93,12 @@ def read_contents(shadow: Shadow, commit: Oid) -> tuple[Contents, tuple[Skipped,
     """The contents of an older backup, and what it should have held and could not."""
     items = shadow.tree(commit)
     meta = read_meta(shadow, items)
-    return contents_of(items, manifest_of(meta)), skipped_in(run_of(meta))
+    return contents_of(items, meta), skipped_in(run_of(meta))
 
 
-def contents_of(items: Sequence[TreeItem], manifest: Manifest) -> Contents:
-    """The inverse of `trees.lay_out`."""
+def contents_of(items: Sequence[TreeItem], meta: Mapping[bytes, bytes]) -> Contents:
+    """The inverse of `trees.lay_out`; `meta`: the files of `.tensortime/`."""
+    manifest = manifest_of(meta)
     small: dict[RelPath, SmallFile] = {}
     large: dict[RelPath, LargeFile] = {}
     links: dict[RelPath, Symlink] = {}
@@ -123,7 +125,9 @@ def contents_of(items: Sequence[TreeItem], manifest: Manifest) -> Contents:
             large[path] = LargeFile(
                 entry.digest, entry.size, mode, entry.mtime_ns or 0, entry.changed, entry.link
             )
-    return Contents(small, large, links, folders)
+    root_mode = 0o777 & ~manifest.umask if manifest.root_mode is None else manifest.root_mode
+    extra = {name: data for name, data in meta.items() if not is_own_meta(name)}
+    return Contents(small, large, links, folders, root_mode, extra)
 
 
 def mode_or(entry: ManifestEntry | None, plain: int) -> int:
@@ -151,6 +155,8 @@ def overlay(below: Contents, above: Contents, paths: Sequence[RelPath]) -> Conte
         {path: file for path, file in large.items() if path not in above.small},
         {path: link for path, link in below.links.items() if outside(path)} | dict(above.links),
         {path: folder for path, folder in below.folders.items() if outside(path)} | dict(above.folders),
+        below.root_mode,
+        below.extra,
     )
 
 
@@ -195,7 +201,7 @@ def write_commit(
     """Write trees, `.tensortime/` and the commit; returns its id."""
     layout = lay_out(contents)
     run_json = json.dumps(run, ensure_ascii=True, indent=1, default=str).encode() + b"\n"
-    top = write_tree(writer, known, layout, {**meta_files(layout), b"run.json": run_json})
+    top = write_tree(writer, known, layout, {**contents.extra, **meta_files(layout), b"run.json": run_json})
     parents = [bytes.fromhex(parent)] if parent else []
     data = encode_commit(top, parents, facts.time_ns // 1_000_000_000, encode_message(facts))
     writer.add(pack_object(Kind.COMMIT, data))

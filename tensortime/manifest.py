@@ -1,7 +1,7 @@
 """The manifest: the committed list of what git cannot carry. FORMAT.md has a section on it.
 
 JSON lines sorted by raw path bytes. The first line is the header, `{"format": 1}`, with the project's
-`umask` where it is not 022. Past SHARD_LIMIT entries the lines are split by top folder into `manifest.d/`,
+`umask` where it is not 022 and the `mode` of the project's folder where the umask does not give it. Past SHARD_LIMIT entries the lines are split by top folder into `manifest.d/`,
 so that a change in one folder writes one shard; the header then stands alone in `manifest`.
 """
 
@@ -55,6 +55,8 @@ class Manifest:
 
     entries: Mapping[RelPath, ManifestEntry]
     umask: int = DEFAULT_UMASK
+    root_mode: int | None = None
+    """Permission bits of the project's own folder; None: what the umask gives."""
 
     def large(self) -> Iterator[ManifestEntry]:
         """The entries whose bytes lie in the sidecar."""
@@ -66,6 +68,8 @@ def encode_manifest(manifest: Manifest) -> dict[bytes, bytes]:
     header: dict[str, object] = {"format": FORMAT}
     if manifest.umask != DEFAULT_UMASK:
         header["umask"] = f"{manifest.umask:04o}"
+    if manifest.root_mode is not None:
+        header["mode"] = f"{manifest.root_mode:04o}"
     first = json.dumps(header) + "\n"
     if len(manifest.entries) <= SHARD_LIMIT:
         lines = (encode_entry(manifest.entries[path]) for path in sorted(manifest.entries))
@@ -119,10 +123,10 @@ def decode_manifest(files: Mapping[bytes, bytes]) -> Manifest:
                 add_entry(entries, line, name.decode(), number)
     refuse_files_as_folders(entries)
     try:
-        umask = read_mode(header.get("umask"), 0o777)
+        umask, root_mode = read_mode(header.get("umask"), 0o777), read_mode(header.get("mode"), 0o7777)
     except ValueError as problem:
         raise damaged("manifest", 1, str(problem)) from problem
-    return Manifest(entries, DEFAULT_UMASK if umask is None else umask)
+    return Manifest(entries, DEFAULT_UMASK if umask is None else umask, root_mode)
 
 
 def add_entry(entries: dict[RelPath, ManifestEntry], line: bytes, name: str, number: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tensortime.formats import META, Digest, RelPath, git_refuses_link, goes_into_git
@@ -75,6 +75,10 @@ class Contents:
     large: Mapping[RelPath, LargeFile]
     links: Mapping[RelPath, Symlink]
     folders: Mapping[RelPath, Folder]
+    root_mode: int
+    """Permission bits of the project's own folder."""
+    extra: Mapping[bytes, bytes] = field(default_factory=dict)
+    """Files of `.tensortime/` that a later version wrote: kept as they are."""
 
     @property
     def regular(self) -> Iterator[SmallFile | LargeFile]:
@@ -129,7 +133,8 @@ def lay_out(contents: Contents) -> Layout:
         odd = folder.permissions != 0o777 & ~umask
         if folder.empty or odd:
             entries[path] = ManifestEntry(path, FOLDER, folder.permissions if odd else None)
-    return Layout(git, Manifest(entries, umask))
+    root_mode = None if contents.root_mode == 0o777 & ~umask else contents.root_mode
+    return Layout(git, Manifest(entries, umask, root_mode))
 
 
 def link_goes_into_git(path: bytes) -> bool:
@@ -142,6 +147,11 @@ def meta_files(layout: Layout) -> dict[bytes, bytes]:
     outside = [entry.path for entry in layout.manifest.entries.values() if entry.kind in (FILE, SYMLINK)]
     exclude = encode_exclude(folders_of_nothing_else(outside, layout.git))
     return {**encode_manifest(layout.manifest), b"exclude": exclude}
+
+
+def is_own_meta(name: bytes) -> bool:
+    """Whether a file of `.tensortime/` is one that each backup writes anew."""
+    return name in (b"manifest", b"exclude", b"run.json") or name.startswith(b"manifest.d/")
 
 
 def write_tree(writer: PackWriter, known: set[bytes], layout: Layout, meta: Mapping[bytes, bytes]) -> bytes:

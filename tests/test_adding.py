@@ -10,6 +10,8 @@ from builders import Tree, assert_same_tree
 from round_trips import THRESHOLD
 
 from tensortime import api
+from tensortime.commits import contents_of, overlay
+from tensortime.manifest import Manifest, encode_manifest
 from tensortime.reports import BackupReport
 from tensortime.shadow import Shadow
 
@@ -71,3 +73,13 @@ def test_a_ref_that_another_backup_holds(project: Tree) -> None:
     project.file("results.csv", b"1,2\n")
     assert api.backup(directory=project.root, name="exp", add=["results.csv"]).number == 2
     timer.join()
+
+
+def test_what_a_later_version_recorded_is_kept(tmp_path: Path) -> None:
+    """Files of `.tensortime/` that this version does not know survive an addition by it."""
+    later = {**encode_manifest(Manifest({})), b"packages.txt": b"numpy 9\n", b"outputs/1": b"{}"}
+    nothing = contents_of([], encode_manifest(Manifest({})))
+    assert overlay(contents_of([], later), nothing, []).extra == {
+        b"packages.txt": b"numpy 9\n",
+        b"outputs/1": b"{}",
+    }

@@ -269,3 +269,13 @@ def test_a_file_behind_a_followed_link_may_be_replaced_meanwhile(
     monkeypatch.setattr(snapshot, "scan", replaced)
     assert api.backup(directory=project.root, name="exp").skipped == ()
     assert api.read_file("exp", "data/deep/notes.txt", directory=project.root) == (b"new", None)
+
+
+@pytest.mark.parametrize("mode", [0o700, 0o755, 0o750, 0o2775])
+def test_the_mode_of_the_project_itself(project: Tree, tmp_path: Path, mode: int) -> None:
+    """S15: a folder that others could not look into does not come back open to them."""
+    os.chmod(project.root, mode)
+    api.backup(directory=project.root, name="exp")
+    api.backup(directory=project.root, name="exp", add=["train.py"])
+    restored = api.restore("exp", tmp_path / "restored", directory=project.root).path
+    assert stat.S_IMODE(os.stat(restored).st_mode) == mode & 0o1777
