@@ -9,7 +9,7 @@ from tensortime.findings import Scan
 from tensortime.formats import META, Oid, RelPath, is_under, iso_time, text_of
 from tensortime.history import manifest_of, read_meta, run_of, skipped_in
 from tensortime.intake import Intake
-from tensortime.manifest import FOLDER, SYMLINK, Manifest, ManifestEntry, plain_mode
+from tensortime.manifest import FOLDER, SYMLINK, ManifestEntry, plain_mode
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
 from tensortime.project import Parent
 from tensortime.reports import Skipped
@@ -25,8 +25,8 @@ from tensortime.trees import (
     LargeFile,
     SmallFile,
     Symlink,
-    lay_out,
     is_own_meta,
+    lay_out,
     link_goes_into_git,
     link_groups,
     meta_files,

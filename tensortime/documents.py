@@ -27,6 +27,16 @@ def backup_json(report: BackupReport) -> dict[str, object]:
         "ignored": [{"path": one.path, "rule": one.rule} for one in report.ignored],
         "skipped": [{"path": one.path, "reason": one.reason} for one in report.skipped],
         "changed": list(report.changed),
+        "outside": [
+            {
+                "path": one.path,
+                "target": one.target,
+                "files": one.files,
+                "bytes": one.bytes,
+                "complete": one.complete,
+            }
+            for one in report.outside
+        ],
         "lost": [{"path": one.path, "experiments": list(one.experiments)} for one in report.lost],
         "seconds": round(report.seconds, 3),
     }

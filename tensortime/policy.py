@@ -45,6 +45,7 @@ VIRTUAL_ENVIRONMENT_MARKS = frozenset({"pyvenv.cfg", "conda-meta"})
 
 OTHER_STORE = "built-in: another TensorTime store"
 OWN_STORE = "built-in: the store"
+RESTORED = "built-in: a restored experiment"
 RESERVED = "built-in: reserved"
 
 

@@ -16,7 +16,7 @@ from tensortime.formats import Oid, RelPath, bytes_of, is_under, text_of
 from tensortime.intake import Intake
 from tensortime.names import LONGEST_NAME, ExperimentName, cut, default_name
 from tensortime.packs import PackWriter
-from tensortime.reports import BackupReport, Skipped
+from tensortime.reports import BackupReport, LinkOut, Skipped
 from tensortime.repository import nested_heads
 from tensortime.session import Collector, Session
 from tensortime.shadow import NO_OID
@@ -186,6 +186,10 @@ def report_of(session: Session, begun: Begun, commit: Oid, gathered: Gathered, p
         ignored=tuple(gathered.found.ignored),
         skipped=tuple(taken.skipped),
         changed=changed_paths(taken),
+        outside=tuple(
+            LinkOut(text_of(one.path), text_of(one.target), one.files, one.bytes, one.complete)
+            for one in gathered.found.outside
+        ),
         store=session.store.folder,
     )
 

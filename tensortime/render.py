@@ -16,6 +16,7 @@ from tensortime.reports import (
     BackupReport,
     Experiment,
     Ignored,
+    LinkOut,
     LogReport,
     RestoreReport,
     ShowReport,
@@ -131,6 +132,7 @@ def backup_text(report: BackupReport) -> list[str]:
     left_out = ignored_text(report.ignored)
     if left_out:
         lines.append(f"left out: {left_out}")
+    lines += [outside_text(one) for one in report.outside[:LISTED] if one.files or not one.complete]
     lines += skipped_text(report.skipped)
     if report.changed:
         lines.append(f"changed while being read, the stored state may be mixed: {listed(report.changed)}")
@@ -140,6 +142,13 @@ def backup_text(report: BackupReport) -> list[str]:
         )
     lines.append(f"restore: tensortime restore {name}")
     return lines
+
+
+def outside_text(one: LinkOut) -> str:
+    """A link whose content is elsewhere, and what stores it."""
+    amount = f"{count_text(one.files, 'file')}, {size_text(one.bytes)}" + ("" if one.complete else " or more")
+    path = printable(one.path)
+    return f'{path} is a link out of the project: {amount} behind it are not stored (follow = ["{path}"] stores them)'
 
 
 def ignored_text(ignored: Iterable[Ignored]) -> str:

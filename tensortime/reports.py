@@ -32,6 +32,18 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkOut:
+    """A link that is stored as a link and leads out of the project: what lies there is not stored."""
+
+    path: str
+    target: str
+    files: int
+    bytes: int
+    complete: bool
+    """False: there was no time to count all of it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """A hard-linked object that somebody wrote to: these experiments no longer have this path."""
 
@@ -59,6 +71,7 @@ class BackupReport:
     skipped: tuple[Skipped, ...] = ()
     changed: tuple[str, ...] = ()
     """Files that changed while they were read, three times over."""
+    outside: tuple[LinkOut, ...] = ()
     lost: tuple[Lost, ...] = ()
     store: str = ""
     seconds: float = 0.0

@@ -19,7 +19,7 @@ from tensortime.errors import NoSpace, message
 from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
 from tensortime.formats import Digest, is_under, text_of
-from tensortime.ignoring import Rules
+from tensortime.ignoring import Matcher, Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
 from tensortime.packs import PackDamaged, PackIndex, PackWriter
@@ -130,6 +130,10 @@ def find_files(session: Session) -> Scan:
                 problem=broken.problem,
             )
         )
+    for pattern in options.follow if options.only is None else ():
+        chosen = Matcher.of("follow", [pattern], session.place.project)
+        if not any(chosen.chooses(path, True) for path in found.followed):
+            monitor.warn(message("follow: {pattern} is no link to anything", pattern=pattern))
     for one in found.overruled:
         monitor.warn(message("{path} is added, although {rule} leaves it out", path=one.path, rule=one.rule))
     return found

@@ -13,16 +13,23 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from tensortime.findings import FileStat, FolderStat, LinkStat, Outside, Scan
-from tensortime.formats import LONGEST_PATH, RelPath, text_of
-from tensortime.fsops import open_folder, open_regular
+from tensortime.formats import LONGEST_PATH, META, RelPath, text_of
+from tensortime.fsops import open_folder, open_regular, read_file
 from tensortime.glances import GLANCE_SECONDS, GLANCES_SECONDS, holds_sources, leads_out
 from tensortime.ignoring import FILE_NAME, BrokenPattern, Matcher, Rules
 from tensortime.monitor import Monitor
-from tensortime.policy import OTHER_STORE, SECRET_RULE, VIRTUAL_ENVIRONMENT, VIRTUAL_ENVIRONMENT_MARKS
+from tensortime.policy import (
+    OTHER_STORE,
+    RESTORED,
+    SECRET_RULE,
+    VIRTUAL_ENVIRONMENT,
+    VIRTUAL_ENVIRONMENT_MARKS,
+)
 from tensortime.reports import Ignored, Skipped
 
 ENCODING = sys.getfilesystemencoding()
 TTIGNORE = FILE_NAME.decode()
+META_NAME = META.decode()
 LONGEST_TTIGNORE = 1 << 20
 """Bytes: more than that is no list of patterns."""
 
@@ -275,19 +282,27 @@ class Walk:
     def take_link(self, folder: Pending, path: bytes, at: tuple[int, bytes], index: int) -> None:
         """Take in a link: what is behind it where the config says so, else the link itself."""
         fd, name = at
-        chosen = bool(self.follow.patterns) and self.follow.chooses(path, True)
-        if chosen and self.take_behind(folder, path, at, index):
-            self.followed[RelPath(path)] = os.path.realpath(os.path.join(self.root, path))
-            return
         try:
             link = LinkStat(RelPath(path), os.readlink(name, dir_fd=fd))
         except OSError as problem:
             self.skip(path, problem)
             return
+        chosen = bool(self.follow.patterns) and self.follow.chooses(path, True)
+        if (chosen or self.is_our_object(link)) and self.take_behind(folder, path, at, index):
+            self.followed[RelPath(path)] = os.path.realpath(os.path.join(self.root, path))
+            return
         self.links.append(link)
         self.contents[index] += 1
         if leads_out(self.root, link, folder.through):
             self.leading_out.append(link)
+
+    def is_our_object(self, link: LinkStat) -> bool:
+        """Whether a link was made by `restore --link symlink`: to the store's bytes, which may go one day."""
+        store, mark, _ = link.target.partition(b"/.objects/blake3/")
+        try:
+            return bool(mark) and identity_of(os.stat(store)) == self.store
+        except OSError:
+            return False
 
     def take_behind(self, folder: Pending, path: bytes, at: tuple[int, bytes], index: int) -> bool:
         """Take in what is behind a link; False where there is nothing to store or it leads into a circle."""
@@ -328,4 +343,10 @@ def telling_rule(names: set[str], fd: int) -> str | None:
         except OSError:
             return None
         return OTHER_STORE
+    if ".git" in names and META_NAME in names:
+        try:
+            if b".shadow/worktrees/" in read_file(b".git", 1 << 16, dir_fd=fd):
+                return RESTORED
+        except OSError:
+            return None  # a repository with a `.tensortime` of its own
     return None

@@ -20,7 +20,7 @@ TIMED = {"experiment": str, "commit": str, "note": str, "time": str, "files": in
 BACKUP = {
     **TIMED,
     **dict.fromkeys(("number", "stored_bytes", "small", "large"), int),
-    **dict.fromkeys(("ignored", "skipped", "changed", "lost"), list),
+    **dict.fromkeys(("ignored", "skipped", "changed", "outside", "lost"), list),
     "seconds": float,
 }
 EXPERIMENT = {

@@ -42,7 +42,8 @@ def shape(value: object, *, free: bool = False) -> object:
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_document_is_as_its_example(tmp_path: Path, verb: str) -> None:
     """Real output and example have the same fields of the same types in the same order."""
-    tree = Tree(tmp_path / "p").file("train.py").file(".env").fifo("pipe")
+    tree = Tree(tmp_path / "p").file("train.py").file(".env").fifo("pipe").symlink("raw", b"../outside")
+    Tree(tmp_path / "outside").file("a.bin")
     run_cli("backup", "--name", "base", cwd=tree.root)
     if verb == "show":
         run_cli("backup", "--name", "base", "--add", "train.py", cwd=tree.root)
