@@ -118,6 +118,8 @@ class Reading:
 
     source: Source
     large_size: int
+    rehash: bool
+    """Nothing is believed to be stored whole before it was read again."""
     monitor: Monitor
     pool: ThreadPoolExecutor
 
@@ -310,7 +312,7 @@ def take_large(
 ) -> None:
     """Bring large files into the sidecar; one that finds no room is skipped and named."""
     source = reading.source
-
+    look_up = sidecar.holds_whole if reading.rehash else sidecar.holds
     lock, stop = threading.Lock(), threading.Event()
 
     def store(file: FileStat) -> Stored | NoRoom | OSError:
@@ -320,7 +322,7 @@ def take_large(
                 sidecar,
                 lambda: source.open(file),
                 room=room,
-                hash_first=hash_first(file),
+                look_first=look_up if hash_first(file) else None,
                 link_from=source.root + b"/" + file.path if is_hardlink(file.path) else None,
                 advance=meter,
             )
@@ -365,7 +367,7 @@ def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -
 
 def room_reason(problem: NoRoom) -> str:
     """Why a large file was not copied, with the numbers."""
-    return f"no room: it needs {problem.size:,} bytes, {problem.free:,} may be used"
+    return f"no room: it needs {problem.size:,} bytes, {problem.free:,} are left beside what is kept free"
 
 
 def take_known(intake: Intake, file: FileStat, known: Known) -> None:

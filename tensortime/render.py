@@ -5,12 +5,14 @@ overrides and broken bytes are shown as escapes.
 """
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 from tensortime.errors import TensorTimeError
 from tensortime.formats import iso_time
+from tensortime.names import suggest_name
 from tensortime.policy import SECRET_RULE
 from tensortime.reports import (
     BackupReport,
@@ -75,6 +77,20 @@ def fit(text: str, width: int) -> str:
             break
         kept.append(char)
     return "".join(kept) + "…"
+
+
+def fit_middle(text: str, width: int) -> str:
+    """Text cut to `width` cells out of its middle: names begin with a date and end with what tells them apart."""
+    if cells(text) <= width:
+        return text
+    head = fit(text, max(width // 3, 2))
+    tail, used = "", cells(head)
+    for char in reversed(text):
+        used += cell_width(char)
+        if used > width:
+            break
+        tail = char + tail
+    return head + tail
 
 
 def pad(text: str, width: int) -> str:
@@ -184,7 +200,8 @@ def log_table(report: LogReport, limit: int | None, width: int, now: datetime) -
     lines = []
     if shown:
         rows = [log_row(one, now) for one in shown]
-        lines += table(("EXPERIMENT", "WHEN", "FILES", "SIZE", "NOTE"), rows, min(width, LONG))
+        header = ("EXPERIMENT", "WHEN", "FILES", "SIZE", "NOTE" if any(row[-1] for row in rows) else "")
+        lines += table(header, rows, min(width, LONG))
     else:
         lines.append("no experiment yet: tensortime backup makes the first")
     if len(report.experiments) > len(shown):
@@ -201,9 +218,15 @@ def log_row(one: Experiment, now: datetime) -> tuple[str, ...]:
     marks = "" if one.status in ("done", "") else f"[{one.status}] "
     times = f"{one.name}:{one.backups}" if one.backups > 1 else str(one.name)
     tags = "".join(f"#{tag} " for tag in one.tags)
-    note = marks + tags + " ".join(one.note.split())
+    note = marks + tags + note_beside(one.name, " ".join(one.note.split()))
     cells_of = (times, when_text(one.time_ns, now), f"{one.files:,}", size_text(one.bytes), note)
     return tuple(printable(cell) for cell in cells_of)
+
+
+def note_beside(name: str, note: str) -> str:
+    """The note, unless all of it stands in the name already."""
+    slug = re.escape(suggest_name(note)) if note else ""
+    return "" if slug and re.search(rf"(^|-){slug}(-\d+)?$", name) else note
 
 
 def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
@@ -223,7 +246,7 @@ def table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], width: int) 
     widths[-1] = max(room - widths[0], 4)
     lines = []
     for row in everything:
-        parts = [pad(fit(row[0], widths[0]), widths[0])]
+        parts = [pad(fit_middle(row[0], widths[0]), widths[0])]
         for column in range(1, len(row) - 1):
             number = header[column] in ("FILES", "SIZE")
             gap = " " * (widths[column] - cells(row[column]))

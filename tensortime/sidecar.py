@@ -31,6 +31,8 @@ POINTING = (HARDLINK, SYMLINK)
 """What is placed so leads to the object itself: who writes to it writes into the store."""
 
 Advance = Callable[[int], None]
+LooksUp = Callable[[Digest, int], bool]
+"""Tells whether the sidecar has an object of this digest and size."""
 
 KEEPING = threading.Lock()
 
@@ -96,6 +98,10 @@ class Sidecar:
         except OSError:
             return False
         return stat.S_ISREG(info.st_mode) and info.st_size == size
+
+    def holds_whole(self, digest: Digest, size: int) -> bool:
+        """As `holds`, after reading the object."""
+        return self.holds(digest, size) and rehash_object(self, digest)
 
     def open_object(self, digest: Digest, size: int) -> int:
         """Open an object for reading; Damaged if it is missing or has another size."""
@@ -173,19 +179,19 @@ def store_file(
     reopen: Callable[[], int],
     *,
     room: Room,
-    hash_first: bool = False,
+    look_first: LooksUp | None = None,
     link_from: bytes | None = None,
     advance: Advance | None = None,
 ) -> Stored:
     """Bring the file that `reopen` opens into the sidecar.
 
-    `hash_first`: the bytes are probably known (a moved or touched file), so look before copying.
+    `look_first`: the bytes are probably known (a moved or touched file), so ask this before copying.
     `link_from`: the path for a hard link, where the user asked for one. NoRoom, OSError.
     """
     for attempt in range(1, TRIES + 1):
         fd = reopen()
         try:
-            stored = try_once(sidecar, fd, room, hash_first or link_from is not None, link_from, advance)
+            stored = try_once(sidecar, fd, room, look_first, link_from, advance)
         finally:
             os.close(fd)
         if not stored.changed or attempt == TRIES:
@@ -194,16 +200,21 @@ def store_file(
 
 
 def try_once(
-    sidecar: Sidecar, fd: int, room: Room, hash_first: bool, link_from: bytes | None, advance: Advance | None
+    sidecar: Sidecar,
+    fd: int,
+    room: Room,
+    look_first: LooksUp | None,
+    link_from: bytes | None,
+    advance: Advance | None,
 ) -> Stored:
     """One reading of an open file."""
     before = os.fstat(fd)
     size = before.st_size
-    if hash_first:
+    if look_first is not None or link_from is not None:
         hasher = blake3()
         whole = fsops.hash_file(fd, size, hasher, advance) == size
         digest = Digest("blake3:" + hasher.hexdigest())
-        if whole and sidecar.holds(digest, size):
+        if whole and (look_first or sidecar.holds)(digest, size):
             return judge(fd, before, digest, size, KNOWN)
         if whole and link_from is not None and link_in(sidecar, link_from, fd, before, digest):
             return Stored(digest, size, HARDLINK, False, before, settled=True)

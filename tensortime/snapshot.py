@@ -70,6 +70,8 @@ def back_up_into(session: Session, taken: Intake, collector: Collector) -> Backu
     now_ns = os.stat(os.path.join(session.staging, "lock")).st_mtime_ns
     lost, watched = check_hardlinks(session, catalog, now_ns)
     cache = usable_cache(store, place)
+    if options.rehash:
+        cache.objects.clear()  # every small file is stored again: a pack may have rotted
     found = find_files(session)
     taken.skipped += found.skipped
     with session.writer() as writer:
@@ -193,7 +195,7 @@ def take_in(
     fresh = [file for file in large if not seen_before(file)]
     announce(source, sidecar, without_links(source, sidecar, fresh, options, monitor), monitor)
     with ThreadPoolExecutor(intake.THREADS, "tensortime") as pool:
-        reading = intake.Reading(source, options.large_size, monitor, pool)
+        reading = intake.Reading(source, options.large_size, options.rehash, monitor, pool)
         large += intake.take_small(taken, reading, small, writer, cache.objects)
         intake.take_large(
             taken, reading, large, sidecar, room=room, hash_first=seen_before, is_hardlink=options.is_hardlink

@@ -128,12 +128,16 @@ def replace_meta(project: Path, name: str, data: bytes | None) -> None:
     rows = git(project, "ls-tree", f"{tip(project)}:.tensortime").splitlines()
     rows = [row for row in rows if not row.endswith(f"\t{name}")]
     rows += [] if data is None else [f"100644 blob {blob}\t{name}"]
-    meta = store.shadow.run("mktree", stdin="".join(f"{row}\n" for row in rows).encode()).stdout.decode().strip()
+    meta = (
+        store.shadow.run("mktree", stdin="".join(f"{row}\n" for row in rows).encode()).stdout.decode().strip()
+    )
     tops = [
         row for row in git(project, "ls-tree", tip(project)).splitlines() if not row.endswith(".tensortime")
     ]
     tops.append(f"040000 tree {meta}\t.tensortime")
-    tree = store.shadow.run("mktree", stdin="".join(f"{row}\n" for row in tops).encode()).stdout.decode().strip()
+    tree = (
+        store.shadow.run("mktree", stdin="".join(f"{row}\n" for row in tops).encode()).stdout.decode().strip()
+    )
     body = git(project, "cat-file", "commit", tip(project)).partition("\n")[2] + "\n"
     raw = f"tree {tree}\n{body}".encode()
     oid = store.shadow.run("hash-object", "-t", "commit", "-w", "--stdin", stdin=raw).stdout.decode().strip()
@@ -209,3 +213,24 @@ def test_an_object_with_wrong_bytes_is_healed_when_its_file_is_copied_again(tmp_
         Path(api.restore("exp", tmp_path / "restored", directory=tree.root).path, "data.bin").read_bytes()
         == whole
     )
+
+
+@pytest.mark.parametrize("what", [".objects", ".shadow/objects/pack"])
+def test_rehash_heals_what_the_project_still_holds(tmp_path: Path, what: str) -> None:
+    """X01: --rehash believes nothing of the store: what has rotted there is stored again, for all experiments."""
+    tree = Tree(tmp_path / "project").file("data.bin", size=LARGE).file("train.py", os.urandom(5000))
+    api.backup(directory=tree.root, name="exp")
+    rotten = max(
+        (tree.root / "tensortime" / what).rglob("*"), key=lambda path: path.is_file() * path.stat().st_size
+    )
+    data = bytearray(rotten.read_bytes())
+    data[len(data) // 2] ^= 1
+    rotten.chmod(0o600)
+    rotten.write_bytes(data)
+    with pytest.raises(Damaged):
+        api.restore("exp", tmp_path / "no", directory=tree.root)
+    report = api.backup(directory=tree.root, name="healed", rehash=True)
+    assert_same_tree(tree.root, api.restore("healed", tmp_path / "yes", directory=tree.root).path)
+    if what == ".objects":
+        api.restore("exp", tmp_path / "too", directory=tree.root)
+    assert report.exit_code == 0

@@ -112,7 +112,7 @@ def test_a_disk_smaller_than_what_is_kept_free(tmp_path: Path, small_disk: Path)
     assert done.returncode == 3, done.stderr
     assert "data/model.bin" in done.stdout and "no room" in done.stdout
     restored = run_cli("restore", "--store", small_disk / "store", "exp", tmp_path / "out", cwd=tree.root)
-    assert restored.returncode == 0
+    assert restored.returncode == 3 and "NOT in this backup: data/model.bin" in restored.stdout
     assert_same_tree(tree.root, tmp_path / "out", ignored=["data/model.bin"])
 
 
