@@ -30,6 +30,7 @@ from tensortime.manifest import ManifestEntry
 from tensortime.monitor import Monitor, NullMonitor
 from tensortime.names import ExperimentName
 from tensortime.project import Place, find_place, refuse_store_around, refuse_wide_project, upward
+from tensortime.ranks import is_off
 from tensortime.reports import BackupReport, LogReport, RestoreReport, ShowReport
 from tensortime.session import BackupOptions
 from tensortime.sidecar import rehash_object
@@ -83,47 +84,58 @@ def backup(
     """Back up the project, or with `add` put only these paths on top of an experiment's newest backup.
 
     `joins`: continue the experiment called `name` if there is one, instead of starting `name-2`. Left out, `add`
-    joins, without `name` the newest experiment. Raises TensorTimeError; nothing is published then.
+    joins, without `name` the newest experiment. With TENSORTIME=off nothing is done, and the report's experiment
+    is None. Raises TensorTimeError; nothing is published then.
     """
     check_texts(note=note, name=name or "")
-    note, name = as_meant(note), None if name is None else as_meant(name)
+    if is_off(os.environ):
+        return BackupReport(experiment=None)
     place, config = locate(directory, store)
     refuse_wide_project(place.project)
     refuse_store_around(place)
-    wanted = ExperimentName(name) if name is not None else None
-    only = tuple(inside_project(place, path) for path in add) if add is not None else None
-    if only and not any(os.path.lexists(os.path.join(os.fsencode(place.project), path)) for path in only):
-        names = ", ".join(text_of(path) for path in only[:3])
-        hint = "paths are taken from the project's top, or from the current folder"
-        raise UnknownPath("nothing to add, no such file or folder: {paths}", paths=names, hint=hint)
-    links = Matcher.of("hardlink", config.hardlink, place.project)
+    options = BackupOptions(
+        name=None if name is None else ExperimentName(as_meant(name)),
+        joins=add is not None if joins is None else joins,
+        note=as_meant(note),
+        ignore=tuple(os.fspath(pattern) for pattern in ignore),
+        only=None if add is None else paths_to_add(place, add),
+        params=params or {},
+        metrics=metrics or {},
+        rehash=rehash,
+        large_size=config.large_size,
+        follow=config.follow,
+        ignored_by_config=config.ignore,
+        is_hardlink=Matcher.of("hardlink", config.hardlink, place.project).covers,
+        max_store=config.max_store,
+    )
     collector = start_collecting(place.project)
     try:
         opened = create_store(place.store)
         announce(place, opened, monitor)
-        if only is not None and wanted is None and joins is None:
+        if add is not None and name is None and joins is None:
             own, _ = visible(place, opened)
-            wanted = own.experiments[0].name if own.experiments else None
-        options = BackupOptions(
-            name=wanted,
-            joins=only is not None if joins is None else joins,
-            note=note,
-            ignore=tuple(os.fspath(pattern) for pattern in ignore),
-            only=only,
-            params=params or {},
-            metrics=metrics or {},
-            rehash=rehash,
-            large_size=config.large_size,
-            follow=config.follow,
-            ignored_by_config=config.ignore,
-            is_hardlink=links.covers,
-            max_store=config.max_store,
-        )
-        return snapshot.back_up(place, opened, options, collector, monitor)
+            options = replace(options, name=own.experiments[0].name if own.experiments else None)
+        try:
+            return snapshot.back_up(place, opened, options, collector, monitor)
+        finally:
+            opened.give_to_owner()
     except OSError as problem:
         raise environment_failure(place.store, problem) from problem
     finally:
         collector.cancel()
+
+
+def paths_to_add(place: Place, add: Sequence[PathLike]) -> tuple[RelPath, ...]:
+    """The paths to add, relative to the project; UnknownPath if there is none of them."""
+    only = tuple(inside_project(place, path) for path in add)
+    top = os.fsencode(place.project)
+    if only and not any(os.path.lexists(os.path.join(top, path)) for path in only):
+        raise UnknownPath(
+            "nothing to add, no such file or folder: {paths}",
+            paths=", ".join(text_of(path) for path in only[:3]),
+            hint="paths are taken from the current folder, or from the project's top",
+        )
+    return only
 
 
 def announce(place: Place, opened: Store, monitor: Monitor) -> None:
@@ -297,6 +309,15 @@ def restore(
     default = opened.path(os.fsdecode(bytes_of(folder)) + (".files" if paths else ""))
     wanted = default if destination is None else os.path.abspath(os.fspath(destination))
     final = os.path.join(os.path.realpath(os.path.dirname(wanted)), os.path.basename(wanted))
+    if not paths and not opened.is_writable:
+        if destination is None:
+            raise StoreUnusable(
+                "the store {store} cannot be written: Permission denied, or a read-only disk",
+                store=place.store,
+                hint="name a destination elsewhere",
+            )
+        monitor.warn(message("the store cannot be written: these are plain files, no git worktree"))
+        paths = [extraction.EVERYTHING_TYPED]
     try:
         with history.damage_in(target):
             if paths:
@@ -304,3 +325,5 @@ def restore(
             return checkout.restore(opened, place.project, target, final, link, monitor)
     except OSError as problem:
         raise environment_failure(place.store, problem) from problem
+    finally:
+        opened.give_to_owner()

@@ -33,7 +33,7 @@ from tensortime.sidecar import POINTING
 from tensortime.store import Store
 from tensortime.trees import MODE_FOLDER, MODE_LINK, MODE_PROGRAM
 
-EVERYTHING = b"."
+EVERYTHING_TYPED, EVERYTHING = ".", b"."
 
 READ_AT_ONCE = 64 << 20
 """Bytes of small files that one git process hands over at a time."""

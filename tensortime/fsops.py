@@ -228,7 +228,14 @@ def locked(path: Path, *, shared: bool = False, wait: float = 0.0, lockless: boo
     flock, not fcntl locks: those drop when any descriptor of the file closes. Where the file system has no
     locks (some network ones) this yields `lockless`: True where all is safe without, as publishing is.
     """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as problem:
+        # Where nothing can be written nobody cleans up either: a reader needs no lock.
+        if not shared or problem.errno not in (errno.EROFS, errno.EACCES):
+            raise
+        yield True
+        return
     try:
         yield take_lock(fd, shared, time.monotonic() + wait, lockless)
     finally:
@@ -296,6 +303,16 @@ def file_system_name(path: Path) -> str:
     except (OSError, ValueError):
         return name
     return name
+
+
+def give_to(path: Path, owner: int, group: int) -> None:
+    """Give what root made at or below a path of somebody else's to them; what is not root's stays whose it is."""
+    top = os.fsencode(path)
+    below = (os.path.join(folder, name) for folder, *names in os.walk(top) for name in (*names[0], *names[1]))
+    for place in (top, *below):
+        with contextlib.suppress(OSError):
+            if os.lstat(place).st_uid == 0:
+                os.chown(place, owner, group, follow_symlinks=False)
 
 
 def remove_tree(path: Path) -> None:

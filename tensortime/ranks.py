@@ -111,9 +111,14 @@ def is_child_of(module: Any) -> bool:
         return False
 
 
+def is_off(environ: Mapping[str, str]) -> bool:
+    """Whether TENSORTIME=off makes every call a no-op."""
+    return environ.get("TENSORTIME", "").strip().lower() in OFF
+
+
 def why_not_here(environ: Mapping[str, str]) -> str | None:
     """Why this process should not back up, in a few words; None if it should."""
-    if environ.get("TENSORTIME", "").strip().lower() in OFF:
+    if is_off(environ):
         return f"TENSORTIME={environ['TENSORTIME'].strip()}"
     if is_child_process():
         return "a child process"

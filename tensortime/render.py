@@ -141,7 +141,9 @@ def count_text(count: int, noun: str) -> str:
 
 def backup_text(report: BackupReport) -> list[str]:
     """What a backup ends with: what is stored, what is not and why, how to come back."""
-    name = printable(report.experiment or "")
+    if report.experiment is None:
+        return ["nothing was backed up: TENSORTIME=off"]
+    name = printable(report.experiment)
     number = f", backup {report.number}" if report.number > 1 else ""
     what = f"{count_text(report.files, 'file')}, {size_text(report.bytes)} ({size_text(report.stored_bytes)} new)"
     lines = [f"backed up {name}{number}: {what} in {seconds_text(report.seconds)}"]

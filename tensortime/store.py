@@ -88,6 +88,18 @@ class Store:
         """A path in the store."""
         return os.path.join(self.folder, *parts)
 
+    @property
+    def is_writable(self) -> bool:
+        """Whether this process may change it: not on a read-only disk, nor in somebody else's store."""
+        return os.access(self.folder, os.W_OK) and os.access(self.path(".tmp"), os.W_OK)
+
+    def give_to_owner(self) -> None:
+        """Where root worked in somebody else's store (sudo, a container): what is new in it becomes theirs."""
+        owner = os.lstat(self.folder)
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            for name in OWN_NAMES:
+                fsops.give_to(self.path(name), owner.st_uid, owner.st_gid)
+
     def used_bytes(self) -> int:
         """The bytes of all packs and objects."""
         used = 0
@@ -187,6 +199,7 @@ def create_store(folder: str) -> Store:
     check_version()
     try:
         make_folders(folder)
+        give_to_neighbour(folder)
         fsops.write_atomic(os.path.join(folder, "README"), README)
         fsops.write_atomic(os.path.join(folder, ".gitignore"), b"*\n")
         write_shadow_files(folder)
@@ -200,6 +213,13 @@ def create_store(folder: str) -> Store:
         ) from problem
     opened = open_store(folder)
     return Store(opened.folder, opened.store_id, (*([notice] if notice else []), *opened.notices))
+
+
+def give_to_neighbour(folder: str) -> None:
+    """A store that root makes in somebody's project is theirs, or they could not even list their experiments."""
+    around = os.stat(os.path.dirname(folder))
+    if os.geteuid() == 0 and os.lstat(folder).st_uid == 0 != around.st_uid:
+        os.chown(folder, around.st_uid, around.st_gid)
 
 
 def check_free(folder: str) -> Message | None:
