@@ -1,5 +1,6 @@
 """`tensortime` and `python -m tensortime`: the verbs typed most often answer before typer is loaded."""
 
+import contextlib
 import os
 import sys
 
@@ -28,23 +29,34 @@ def occupy_standard_streams() -> None:
 def main() -> None:
     """The entry point of the command."""
     occupy_standard_streams()
-    arguments = sys.argv[1:]
-    if not arguments:
-        sys.stdout.write(WELCOME)
-        sys.exit(0)
-    if arguments == ["--version"]:
-        sys.stdout.write(f"tensortime {__version__}\n")
-        sys.exit(0)
+    try:
+        code = dispatch(sys.argv[1:])
+        if sys.stdout is not None:  # it was closed
+            sys.stdout.flush()
+    except OSError as problem:
+        # Nobody reads any more (`--help | head`), or what reads is full.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            sys.stderr.write("" if isinstance(problem, BrokenPipeError) else f"tensortime: {problem}\n")
+        code = 0 if isinstance(problem, BrokenPipeError) else 1
+    sys.exit(code)
+
+
+def dispatch(arguments: list[str]) -> int:
+    """Answer the plain calls at once, hand all others to typer; returns the exit code."""
+    if not arguments or arguments == ["--version"]:
+        sys.stdout.write(WELCOME if not arguments else f"tensortime {__version__}\n")
+        return 0
     if arguments in (["log"], ["backup"]):
         from tensortime import commands
 
         common = commands.Common()
         if arguments == ["log"]:
-            sys.exit(commands.log(common, None, False))
-        sys.exit(commands.backup(common, "", None, [], [], False))
+            return commands.log(common, None, False)
+        return commands.backup(common, "", None, [], [], False)
     from tensortime import cli
 
-    sys.exit(cli.run(arguments))
+    return cli.run(arguments)
 
 
 if __name__ == "__main__":

@@ -191,7 +191,9 @@ def inside_project(place: Place, path: PathLike) -> RelPath:
         found = here if os.path.lexists(here) else found
     folder, last = os.path.split(os.path.normpath(found))
     relative = os.path.relpath(os.path.join(os.path.realpath(folder), last), place.project)
-    if relative == "." or relative.startswith(".."):
+    if relative == ".":
+        raise UsageError("{path} is the whole project", path=text, hint="leave add out to back up all of it")
+    if relative.startswith(".."):
         raise OutsideProject(
             "{path} is not inside the project {project}",
             path=text,

@@ -171,6 +171,8 @@ def build(
 ) -> RestoreReport:
     """Fill `partial` and rename it."""
     os.makedirs(os.path.dirname(destination), exist_ok=True)
+    os.mkdir(partial)  # what speaks against this place is said by the system, not by git
+    os.chmod(partial, 0o777 & ~plan.manifest.umask)
     monitor.begin("place", plan.files(), plan.size())
     with ThreadPoolExecutor(1, "tensortime") as pool:
         words = ("worktree", "add", "--quiet", "--detach", os.fsencode(partial), target.commit)
@@ -371,7 +373,7 @@ def explain(problem: BaseException, destination: str) -> BaseException:
     if isinstance(problem, OSError):
         if problem.errno in FULL:
             return NoSpace("no room for {path}: {problem}", path=destination, problem=problem.strerror)
-        return StoreUnusable("{path} cannot be made: {problem}", path=destination, problem=str(problem))
+        return StoreUnusable("{path} cannot be made: {problem}", path=destination, problem=problem.strerror)
     return problem
 
 

@@ -86,7 +86,7 @@ def log(
 def show(
     experiment: Exp,
     path: Annotated[
-        str | None, typer.Argument(metavar="[PATH]", help="A file of it: its bytes go to stdout.")
+        str | None, typer.Argument(metavar="PATH", help="A file of it: its bytes go to stdout.")
     ] = None,
     directory: Directory = None,
     store: StoreOption = None,
@@ -100,7 +100,7 @@ def show(
 def restore(
     experiment: Exp,
     destination: Annotated[
-        str | None, typer.Argument(metavar="[DEST]", help="A new folder; default: EXP in the store's folder.")
+        str | None, typer.Argument(metavar="DEST", help="A new folder; default: EXP in the store's folder.")
     ] = None,
     path: Annotated[
         list[str] | None,

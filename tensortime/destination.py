@@ -34,7 +34,10 @@ def refuse_taken(store: Store, target: Target, destination: str) -> None:
         "{path} exists: {state}",
         path=destination,
         state=describe_existing(store, target, destination),
-        hint=message("tensortime restore {name} OTHER-FOLDER puts it elsewhere", name=target.experiment.name),
+        hint=message(
+            "cd into it, or tensortime restore {name} OTHER-FOLDER puts it elsewhere",
+            name=target.experiment.name,
+        ),
     )
 
 

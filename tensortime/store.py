@@ -153,8 +153,9 @@ def open_store(folder: str) -> Store:
     if not is_store(folder):
         refuse_unreadable(folder)
         raise NoStore(
-            "no store here: {store} does not exist",
+            "no store here: {store} {state}",
             store=folder,
+            state="is no store of TensorTime" if os.path.lexists(folder) else "does not exist",
             hint="tensortime backup makes one; -C DIR or --store DIR name another place",
         )
     refuse_links(folder)

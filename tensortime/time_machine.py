@@ -84,7 +84,7 @@ class TimeMachine:
             ignore: patterns of what to leave out, in the syntax of .gitignore.
             add: paths, relative to the project (or the current folder).
             note: replaces the experiment's note.
-            params, metrics: shown by `tensortime log`.
+            params, metrics: recorded; `tensortime show` and `log --json` give them back.
             rehash: read every file, whatever its times say.
 
         Returns:
@@ -105,6 +105,9 @@ class TimeMachine:
                 self.note = note
             try:
                 return self._back_up(ignored, added, params, metrics, rehash)
+            except KeyboardInterrupt:
+                warn_line("interrupted: no backup was made, nothing half done is left behind")
+                raise
             except Exception as problem:
                 if (
                     self.strict
