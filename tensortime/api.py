@@ -108,13 +108,18 @@ def backup(
         is_hardlink=Matcher.of("hardlink", config.hardlink, place.project).covers,
         max_store=config.max_store,
     )
+    return back_up(place, options, newest=add is not None and name is None and joins is None, monitor=monitor)
+
+
+def back_up(place: Place, options: BackupOptions, *, newest: bool, monitor: Monitor) -> BackupReport:
+    """Open the store, making it first if there is none, and make the backup; `newest`: in the newest experiment."""
     collector = start_collecting(place.project)
     try:
         opened = create_store(place.store)
         announce(place, opened, monitor)
-        if add is not None and name is None and joins is None:
-            own, _ = visible(place, opened)
-            options = replace(options, name=own.experiments[0].name if own.experiments else None)
+        own = visible(place, opened)[0].experiments if newest else ()
+        if own:
+            options = replace(options, name=own[0].name)
         try:
             return snapshot.back_up(place, opened, options, collector, monitor)
         finally:

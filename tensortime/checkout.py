@@ -170,17 +170,8 @@ def build(
     monitor: Monitor,
 ) -> RestoreReport:
     """Fill `partial` and rename it."""
-    os.makedirs(os.path.dirname(destination), exist_ok=True)
-    os.mkdir(partial)  # what speaks against this place is said by the system, not by git
-    os.chmod(partial, 0o777 & ~plan.manifest.umask)
     monitor.begin("place", plan.files(), plan.size())
-    with ThreadPoolExecutor(1, "tensortime") as pool:
-        words = ("worktree", "add", "--quiet", "--detach", os.fsencode(partial), target.commit)
-        checkout = pool.submit(store.shadow.run, *words, umask=plan.manifest.umask)
-        # git says nothing meanwhile: let whoever watches see that something happens.
-        while not wait([checkout], timeout=REDRAW_SECONDS).done:
-            monitor.advance(0, 0)
-        checkout.result()
+    check_out(store, target, plan, partial, monitor)
     admin = admin_folder(partial)
     if admin is None:
         raise GitFailed("git made no worktree at {path}", path=partial)
@@ -211,6 +202,20 @@ def build(
         plan.skipped,
         plan.changed,
     )
+
+
+def check_out(store: Store, target: Target, plan: Plan, partial: str, monitor: Monitor) -> None:
+    """Let git make the worktree, in a folder that we make: what speaks against the place is said by the system."""
+    os.makedirs(os.path.dirname(partial), exist_ok=True)
+    os.mkdir(partial)
+    os.chmod(partial, 0o777 & ~plan.manifest.umask)
+    with ThreadPoolExecutor(1, "tensortime") as pool:
+        words = ("worktree", "add", "--quiet", "--detach", os.fsencode(partial), target.commit)
+        checkout = pool.submit(store.shadow.run, *words, umask=plan.manifest.umask)
+        # git says nothing meanwhile: let whoever watches see that something happens.
+        while not wait([checkout], timeout=REDRAW_SECONDS).done:
+            monitor.advance(0, 0)
+        checkout.result()
 
 
 def place_all(store: Store, root: int, plan: Plan, how: str, monitor: Monitor) -> Counter[str]:

@@ -36,8 +36,6 @@ NO_CLONE = {
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.ENOSYS}
 """Some network and FUSE file systems cannot sync a folder: nothing more can be done there."""
 
-SUPPORTED = sys.platform.startswith("linux") or sys.platform == "darwin"
-
 Path = bytes | str
 
 

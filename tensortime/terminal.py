@@ -70,7 +70,6 @@ class TerminalMonitor:
     def __init__(self, stream: TextIO | None, prefix: str = "tensortime: ", *, progress: bool = True) -> None:
         self.stream, self.prefix = stream, prefix
         self.progress = progress and is_terminal(stream)
-        self.warned = 0
         self.step, self.files, self.size = "", 0, 0
         self.done_files, self.done_size = 0, 0
         self.started = self.drawn = time.monotonic()
@@ -128,6 +127,5 @@ class TerminalMonitor:
 
     def warn(self, line: Message) -> None:
         """A warning."""
-        self.warned += 1
         self.clear()
         write_line(self.stream, self.prefix + "warning: " + message_text(line))

@@ -40,7 +40,7 @@ def store_whole(tree: Tree) -> BackupReport:
     return report
 
 
-def round_trip(tree: Tree, destination: str = "restored") -> Path:
+def assert_round_trip(tree: Tree, destination: str = "restored") -> Path:
     """Back up and restore beside the project; TREE-EQ, with the mtimes of large files."""
     report = store_whole(tree)
     restored = tree.root.parent / destination

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from builders import Tree, assert_same_tree, run_cli, snapshot_of, user_git
 from conftest import World
-from round_trips import OWN, THRESHOLD, contents, manifest_of, round_trip
+from round_trips import OWN, THRESHOLD, assert_round_trip, contents, manifest_of
 
 from tensortime import api
 from tensortime.formats import LONGEST_PATH
@@ -56,7 +56,7 @@ def test_attributes_and_filters_never_touch_bytes(project: Tree, world: World, i
         for role in ("clean", "smudge", "process"):
             user_git("config", f"filter.lfs.{role}", f"{world.home}/bin/{role}", cwd=project.root)
         project.file(".git/info/attributes", f"* {HOSTILE_LINE}\n".encode())
-    round_trip(project)
+    assert_round_trip(project)
 
 
 def test_global_git_configuration_is_not_read(project: Tree) -> None:
@@ -82,14 +82,14 @@ def test_attributes_of_any_depth_and_size_lose(project: Tree) -> None:
         "huge": line * (10_000_000 // len(line)),
     }.items():
         with_texts(project, folder).file(folder + "/.gitattributes", data)
-    round_trip(project)
+    assert_round_trip(project)
 
 
 def test_archive_attributes_do_not_count(project: Tree) -> None:
     """B04: files marked export-ignore and export-subst come back, and unexpanded."""
     with_texts(project).file(".gitattributes", b"* export-subst\nlf.csv export-ignore\nsub export-ignore\n")
     with_texts(project, "sub")
-    round_trip(project)
+    assert_round_trip(project)
 
 
 def test_required_clean_and_smudge_whose_program_is_absent(project: Tree) -> None:
@@ -165,7 +165,7 @@ def test_every_name_that_the_kernel_allows(project: Tree, names: tuple[bytes, ..
         project.file(b"small/" + name, name).file(b"large/" + name, name * (THRESHOLD // len(name) + 1))
         project.symlink(b"links/" + name, name).folder(b"empty/" + name).file(b"full/" + name + b"/x", b"1")
     project.file(names[0], b"at the top").folder(b"top-" + names[1])
-    restored = round_trip(project)
+    restored = assert_round_trip(project)
     status = user_git("status", "--porcelain", cwd=restored)
     assert status == "", "git status in a worktree is clean"
 
@@ -210,7 +210,7 @@ def test_longest_names_and_deepest_folders(project: Tree) -> None:
     )
     project.folder(b"empty/" + longest).file(longest[:-1] + b"/" + longest + b"/x", b"below")
     project.file("/".join(["level"] * 50) + "/x", b"deep").folder("/".join(["hollow"] * 50))
-    round_trip(project)
+    assert_round_trip(project)
 
 
 def test_longest_path_is_stored_and_restored_anywhere(
@@ -288,7 +288,7 @@ def test_names_that_git_refuses(project: Tree, role: str) -> None:
                 project.symlink(name, b"../" + name).symlink(b"sub/" + name, b"x")
             case "program":
                 project.file(name, b"#!/bin/sh\n", mode=0o755)
-    round_trip(project)
+    assert_round_trip(project)
 
 
 SPECIAL = (".gitmodules", ".gitattributes", ".gitignore", ".mailmap")
@@ -298,7 +298,7 @@ def test_hostile_gitmodules_is_a_file_like_any_other(project: Tree, world: World
     """B14: a .gitmodules made to run a program is stored, restored, and nothing is fetched."""
     text = f'[submodule "../../x"]\n\tpath = -x\n\turl = --upload-pack={world.home}/bin/ssh\n\tupdate = !{world.home}/bin/ssh\n'
     project.file(".gitmodules", text.encode()).file("sub/.gitmodules", text.encode()).file("-x/file", b"1")
-    round_trip(project)
+    assert_round_trip(project)
 
 
 def test_links_in_place_of_the_files_that_git_reads(project: Tree) -> None:
@@ -306,14 +306,14 @@ def test_links_in_place_of_the_files_that_git_reads(project: Tree) -> None:
     project.file("list", b"*\n")
     for name in (*SPECIAL, *(special.upper() for special in SPECIAL), "gitign~1", "gi250a~1"):
         project.symlink(name, "list").symlink("sub/" + name, "/etc/passwd")
-    round_trip(project)
+    assert_round_trip(project)
 
 
 def test_sizes_around_the_threshold(project: Tree) -> None:
     """B27: one byte under the threshold is git's, from the threshold on it is an object; never both, never none."""
     for size in (THRESHOLD - 1, THRESHOLD, THRESHOLD + 1):
         project.file(f"data/{size}", size=size)
-    restored = round_trip(project)
+    restored = assert_round_trip(project)
     objects = {entry["path"] for entry in manifest_of(restored).values() if entry["kind"] == "file"}
     assert objects == {f"data/{THRESHOLD}", f"data/{THRESHOLD + 1}"}
     assert in_git(project) == {"train.py": 18, f"data/{THRESHOLD - 1}": THRESHOLD - 1}

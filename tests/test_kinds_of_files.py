@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from builders import Tree, assert_same_tree, run_cli, user_git
-from round_trips import THRESHOLD, contents, manifest_of, round_trip, run_facts, store_whole
+from round_trips import THRESHOLD, assert_round_trip, contents, manifest_of, run_facts, store_whole
 
 from tensortime import api, snapshot
 from tensortime.findings import Scan
@@ -76,12 +76,12 @@ def test_submodule_is_stored_as_plain_files(project: Tree, tmp_path: Path) -> No
 def test_empty_files_and_folders(project: Tree) -> None:
     """B15: empty files, empty folders, and folders of nothing but empty folders come back."""
     project.file("empty").file("a/empty").folder("b").folder("c/d/e").folder("c/f").folder("a/g", mode=0o700)
-    round_trip(project)
+    assert_round_trip(project)
 
 
 def test_project_of_empty_folders_alone(tmp_path: Path) -> None:
     """B15: so does a project without a single file."""
-    round_trip(Tree(tmp_path / "project").folder("runs").folder("data/raw").folder("data/clean"))
+    assert_round_trip(Tree(tmp_path / "project").folder("runs").folder("data/raw").folder("data/clean"))
 
 
 MODES = [0o644, 0o755, 0o640, 0o600, 0o444, 0o400, 0o555, 0o666, 0o777, 0o711, 0o664, 0o775, 0o1644, 0o477]
@@ -138,7 +138,7 @@ def test_links_are_stored_as_links(project: Tree, tmp_path: Path) -> None:
     project.symlink("out", outside.root).symlink("out-file", outside.root / "secret").symlink("root", "/")
     project.symlink(b"latin", b"\xe9\xff").symlink("newline", "a\nb").symlink("longest", b"t" * 4095)
     project.symlink("slashes", "dir//file/").symlink("proc", "/proc/self/fd/0").symlink("crlf", "a\r\n")
-    restored = round_trip(project)
+    restored = assert_round_trip(project)
     assert os.readlink(os.fsencode(restored / "longest")) == b"t" * 4095
     noted = run_facts(project)["outside"]
     assert isinstance(noted, list)
@@ -164,7 +164,7 @@ def test_hard_links_come_back_as_files_of_their_own(project: Tree) -> None:
     project.file("small", b"1").file("large", size=THRESHOLD).folder("sub")
     for name in ("small", "large"):
         os.link(project.root / name, project.root / "sub" / name)
-    restored = round_trip(project)
+    restored = assert_round_trip(project)
     entries = manifest_of(restored)
     for name in ("small", "large"):
         assert entries[name]["link"] == entries["sub/" + name]["link"]
@@ -215,7 +215,7 @@ def test_times_of_large_files(project: Tree) -> None:
         project.file(f"large/{name}", size=THRESHOLD, mtime_ns=mtime_ns).file(
             f"small/{name}", mtime_ns=mtime_ns
         )
-    restored = round_trip(project)
+    restored = assert_round_trip(project)
     store_whole(project)
     assert_same_tree(contents(project), restored)
 
@@ -230,7 +230,7 @@ def test_extended_attributes_and_access_lists_do_no_harm(project: Tree) -> None:
     for name in ("small", "large", "folder"):
         os.setxattr(project.root / name, "user.note", b"\0\xff")
         os.setxattr(project.root / name, "system.posix_acl_access", acl)
-    round_trip(project)
+    assert_round_trip(project)
 
 
 def test_followed_links_are_stored_as_what_is_behind_them(project: Tree, tmp_path: Path) -> None:
