@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from builders import Tree, assert_same_tree, run_cli, user_git
 
-from tensortime import api
+from tensortime import api, commits
 from tensortime.errors import Damaged, TensorTimeError
 from tensortime.formats import Oid
 from tensortime.store import open_store
@@ -19,12 +19,16 @@ OTHERS = ("first", "last")
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Three experiments, the middle one to be damaged."""
     tree = Tree(tmp_path / "project").file("model.bin", size=LARGE)
-    for name in ("first", BROKEN, "last"):
-        tree.file("train.py", f"print({name!r})\n".encode())
-        api.backup(directory=tree.root, name=name)
+    times = iter(("first", BROKEN, "last"))
+    with monkeypatch.context() as patch:
+        # Backups of one second have one run.json, stored once: the last would need the pack of the middle one.
+        patch.setattr(commits, "iso_time", lambda _: next(times))
+        for name in ("first", BROKEN, "last"):
+            tree.file("train.py", f"print({name!r})\n".encode())
+            api.backup(directory=tree.root, name=name)
     return tree.root
 
 
