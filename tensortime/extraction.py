@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from tensortime import fsops
 from tensortime.checkout import (
     PARTIAL,
+    RESTORED_BITS,
     Plan,
     is_meta,
-    make_folder,
     parent_of,
     place_large,
+    place_plain,
     read_plan,
     watch_links,
 )
@@ -188,11 +189,7 @@ def place_selection(
                 placed[method] += 1
                 monitor.advance(1, 0)
             elif entry.kind in (FOLDER, SYMLINK):
-                with parent_of(root, entry.path, umask) as (folder, name):
-                    if entry.kind == FOLDER:
-                        make_folder(folder, name, umask)
-                    else:
-                        os.symlink(entry.target or b"", name, dir_fd=folder)
+                place_plain(root, entry, umask)
     finally:
         os.close(root)
     return placed
@@ -242,6 +239,6 @@ def place_small(root: int, item: TreeItem, data: bytes | None, plan: Plan) -> No
         fd = fsops.create_file(name, 0o600, dir_fd=folder)
         try:
             fsops.write_all(fd, data, 0)
-            os.fchmod(fd, mode if entry is None or entry.mode is None else entry.mode & 0o1777)
+            os.fchmod(fd, mode if entry is None or entry.mode is None else entry.mode & RESTORED_BITS)
         finally:
             os.close(fd)

@@ -176,6 +176,14 @@ def read_file(path: Path, limit: int = 1 << 30, dir_fd: int | None = None) -> by
         return file.read()
 
 
+def has_content(path: Path, content: bytes) -> bool:
+    """Whether a regular file that is no link has exactly this content."""
+    try:
+        return read_file(path, 1 << 20) == content
+    except OSError:
+        return False
+
+
 def sync_file(fd: int) -> None:
     """Make an open file survive a power loss."""
     try:

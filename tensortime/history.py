@@ -155,9 +155,8 @@ def read_facts(shadow: Shadow, commit: Oid) -> BackupFacts:
 
 def read_history(shadow: Shadow, tip: Oid) -> tuple[HistoryEntry, ...]:
     """The backups of an experiment, newest first; edits (same number, later commit) hide what they edit."""
-    oids = [Oid(line) for line in shadow.run("rev-list", "--first-parent", tip).stdout.decode().split()]
     entries: dict[int, HistoryEntry] = {}
-    for oid, raw in shadow.read_objects(oids, missing_ok=True):
+    for oid, raw in shadow.read_objects(shadow.lineage(tip), missing_ok=True):
         try:
             facts = decode_message(parse_commit(raw)[1])
         except ValueError:

@@ -50,6 +50,8 @@ CONFIG = """\
 \tid = {id}
 """
 
+GITFILE = b"gitdir: .shadow\n"
+
 ATTRIBUTES = b"* -text !eol -filter -ident -working-tree-encoding -export-subst -export-ignore !merge !diff\n"
 
 FOREIGN_IN_SHADOW = (
@@ -133,7 +135,7 @@ def mend(folder: str) -> list[Message]:
         (os.path.join(git_dir, "info", "attributes"), ATTRIBUTES),
     ]
     for path, content in expected:
-        if not holds(path, content):
+        if not fsops.has_content(path, content):
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             fsops.write_atomic(path, content)
     for name in (".objects/blake3", ".cache", ".tmp", ".shadow/objects/pack", ".shadow/refs/experiments"):
@@ -143,14 +145,6 @@ def mend(folder: str) -> list[Message]:
             fsops.sync_folder(os.path.dirname(path))
     mend_gitfile(folder)
     return notices
-
-
-def holds(path: str, content: bytes) -> bool:
-    """Whether a regular file has exactly this content."""
-    try:
-        return fsops.read_file(path, 1 << 20) == content
-    except OSError:
-        return False
 
 
 def mend_gitfile(folder: str) -> None:
@@ -164,7 +158,7 @@ def mend_gitfile(folder: str) -> None:
         found = user_exclude_file(os.path.dirname(folder))
     if found is not None and add_exclude_line(folder, *found):
         if not os.path.lexists(gitfile):
-            fsops.write_atomic(gitfile, b"gitdir: .shadow\n")
+            fsops.write_atomic(gitfile, GITFILE)
     elif is_our_gitfile(gitfile):
         os.unlink(gitfile)
 
@@ -192,7 +186,4 @@ def add_exclude_line(folder: str, top: str, exclude: str) -> bool:
 
 def is_our_gitfile(path: str) -> bool:
     """Whether this is the `.git` file that we put into a store."""
-    try:
-        return fsops.read_file(path, 1 << 12) == b"gitdir: .shadow\n"
-    except OSError:
-        return False
+    return fsops.has_content(path, GITFILE)

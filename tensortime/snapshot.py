@@ -18,7 +18,7 @@ from tensortime.commits import gather
 from tensortime.errors import NoSpace, message
 from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
-from tensortime.formats import Digest, is_under, text_of
+from tensortime.formats import is_under, text_of
 from tensortime.ignoring import Matcher, Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
@@ -30,7 +30,7 @@ from tensortime.reports import BackupReport, Lost
 from tensortime.scan import scan
 from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
-from tensortime.statcache import StatCache, StatKey, cache_name, confirmed, load_cache, save_cache
+from tensortime.statcache import StatCache, StatKey, cache_name, confirmed, digest_of, load_cache, save_cache
 from tensortime.store import Store
 
 ANNOUNCED_BYTES = 1_000_000_000
@@ -215,7 +215,7 @@ def moved_or_touched(cache: StatCache) -> Callable[[FileStat], bool]:
 
 def is_stored(sidecar: Sidecar, identity: bytes, key: StatKey) -> bool:
     """Whether a cached large file's object is still there; small files were checked with the packs."""
-    return len(identity) == 20 or sidecar.holds(Digest("blake3:" + identity.hex()), key.size)
+    return len(identity) == 20 or sidecar.holds(digest_of(identity), key.size)
 
 
 def space_left(store: Store, small_bytes: int, max_store: int | None) -> Room:

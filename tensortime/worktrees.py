@@ -75,7 +75,7 @@ def mend_worktrees(store: Store) -> None:
         if not os.path.isdir(admin) or os.path.islink(admin):
             continue
         common = os.path.join(admin, "commondir")
-        if not same_content(common, b"../..\n"):
+        if not fsops.has_content(common, b"../..\n"):
             fsops.write_atomic(common, b"../..\n")
         gitfile = read_line(os.path.join(admin, "gitdir"))
         if gitfile and admin_folder(os.path.dirname(gitfile)) == os.path.realpath(admin):
@@ -138,11 +138,3 @@ def read_line(path: str) -> str:
         return os.fsdecode(fsops.read_file(path, 1 << 16).split(b"\n", 1)[0])
     except OSError:
         return ""
-
-
-def same_content(path: str, content: bytes) -> bool:
-    """Whether a small file has this content."""
-    try:
-        return fsops.read_file(path, 1 << 16) == content
-    except OSError:
-        return False
