@@ -33,8 +33,8 @@ LAYERS = """
     reports  store  ignoring  trees
     mending  environment  statcache
     shadow  repository  sidecar  config  manifest  trailers  policy  names  monitor
-    gitcommand  redaction
-    errors  formats  fsops  packs  ranks
+    gitcommand  redaction  messages
+    errors  formats  fsops  packs  ranks  chinese
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
 
