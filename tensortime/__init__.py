@@ -9,20 +9,34 @@ Importing this loads nothing else: train.py pays for what it uses, when it uses 
 
 TYPE_CHECKING = False  # as type checkers know it; `typing` itself would take longer to load than all of this
 if TYPE_CHECKING:
-    from tensortime.api import backup, log, restore, show
+    from tensortime.api import backup, log, note, restore, settings, show, tag
     from tensortime.errors import TensorTimeError
     from tensortime.time_machine import TimeMachine
 
 __version__ = "0.2.0"
-__all__ = ["TensorTimeError", "TimeMachine", "__version__", "backup", "log", "restore", "show"]
+__all__ = [
+    "TensorTimeError",
+    "TimeMachine",
+    "__version__",
+    "backup",
+    "log",
+    "note",
+    "restore",
+    "settings",
+    "show",
+    "tag",
+]
 
 _HOMES = {
     "TimeMachine": "time_machine",
     "TensorTimeError": "errors",
     "backup": "api",
     "log": "api",
+    "note": "api",
     "restore": "api",
+    "settings": "api",
     "show": "api",
+    "tag": "api",
 }
 
 

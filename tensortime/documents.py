@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from tensortime.errors import TensorTimeError
 from tensortime.formats import iso_time
-from tensortime.reports import BackupReport, Experiment, LogReport, RestoreReport, ShowReport
+from tensortime.reports import BackupReport, Experiment, LogReport, RestoreReport, SettingsReport, ShowReport
 
 
 def backup_json(report: BackupReport) -> dict[str, object]:
@@ -86,6 +86,12 @@ def show_json(report: ShowReport) -> dict[str, object]:
         "backups": report.newest,
     }
     return {**shown, "history": history, "run": dict(report.run)}
+
+
+def settings_json(report: SettingsReport) -> dict[str, object]:
+    """The document of `config --json`."""
+    rows = {one.key: {"value": one.value, "source": one.source} for one in report.settings}
+    return {"project": report.project, "store": report.store, "config": rows}
 
 
 def restore_json(report: RestoreReport) -> dict[str, object]:

@@ -17,12 +17,13 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
-    time_machine  commands
-    terminal
+    time_machine  commands  manual
+    terminal  prompt
     render  documents
+    text
     api
     extraction
-    snapshot  checkout
+    snapshot  checkout  editing
     publication
     commits  destination
     intake  worktrees  session
