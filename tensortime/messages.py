@@ -19,36 +19,43 @@ LOCALE_VARIABLES = ("LC_ALL", "LC_MESSAGES", "LANG")
 NO_LANGUAGE = {"", "c", "posix"}
 """Locales that say nothing about a person: clusters set C.UTF-8."""
 
-READY_MADE = (
+RECORDED = (
+    "built-in: {name}",
+    "built-in (secret): {name}",
     "default",
-    *("built-in: {name}", "built-in (secret): {name}"),
-    *("no room: {problem}", "its path is longer than {limit} bytes"),
+    "its commit {oid} is missing or damaged",
+    "its commit {oid} is no backup: {problem}",
+    "its path is longer than {limit} bytes",
     "no room: it needs {size} bytes, {free} are left beside what is kept free",
-    *("its commit {oid} is missing or damaged", "its commit {oid} is no backup: {problem}"),
-    *(
-        "No such option: {name}",
-        "No such command {name}.",
-        "No such command {name}. Did you mean {other}?",
-        "Did you mean {name}?",
-        "(Possible options: {names})",
-    ),
-    *("Missing argument {name}.", "Missing option {name}.", "Missing parameter: {name}"),
-    *("Got unexpected extra argument ({names})", "Got unexpected extra arguments ({names})"),
-    *("Option {name} requires an argument.", "Option {name} requires {count} arguments."),
-    *(
-        "Option {name} does not take a value.",
-        "Invalid value for {name}: {problem}",
-        "Invalid value: {problem}",
-    ),
-    *(
-        "Input should be a valid integer, unable to parse string as an integer",
-        "Input should be greater than or equal to {limit}",
-        "{value} is not a valid integer.",
-        "{value} is not in the range {range}.",
-        "{value} is not a valid float.",
-    ),
+    "no room: {problem}",
 )
-"""Texts that come filled in English: those that a backup recorded, and those of the parser of commands."""
+PARSER = (
+    "(Possible options: {names})",
+    "Did you mean {name}?",
+    "Got unexpected extra argument ({names})",
+    "Got unexpected extra argument(s) ({names})",
+    "Got unexpected extra arguments ({names})",
+    "Input should be a valid integer, unable to parse string as an integer",
+    "Input should be greater than or equal to {limit}",
+    "Invalid value for {name}: {problem}",
+    "Invalid value: {problem}",
+    "Missing argument {name}.",
+    "Missing option {name}.",
+    "Missing parameter: {name}",
+    "No such command {name}.",
+    "No such command {name}. Did you mean {other}?",
+    "No such option {name}.",
+    "No such option: {name}",
+    "Option {name} does not take a value.",
+    "Option {name} requires an argument.",
+    "Option {name} requires {count} arguments.",
+    "{value} is not a valid int range.",
+    "{value} is not a valid integer range.",
+    "{value} is not a valid integer.",
+    "{value} is not in the range {range}.",
+)
+READY_MADE = RECORDED + PARSER
+"""Texts that come filled in English: those that a backup recorded, and those that typer's parser says."""
 
 
 class Translator:
