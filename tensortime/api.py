@@ -32,6 +32,7 @@ from tensortime.monitor import Monitor, NullMonitor
 from tensortime.names import ExperimentName
 from tensortime.project import Place, find_place, refuse_store_around, refuse_wide_project, upward
 from tensortime.ranks import is_off
+from tensortime.redaction import redact_named
 from tensortime.reports import (
     BackupReport,
     Experiment,
@@ -44,6 +45,7 @@ from tensortime.reports import (
 from tensortime.session import BackupOptions
 from tensortime.sidecar import rehash_object
 from tensortime.store import DEFAULT_STORE, Store, create_store, is_store, open_store
+from tensortime.trailers import plain
 
 SILENT = NullMonitor()
 PathLike = str | os.PathLike[str]
@@ -124,8 +126,8 @@ def backup(
         note=as_meant(note),
         ignore=tuple(os.fspath(pattern) for pattern in ignore),
         only=None if add is None else paths_to_add(place, add),
-        params=params or {},
-        metrics=metrics or {},
+        params=recorded(params),
+        metrics=recorded(metrics),
         rehash=rehash,
         large_size=config.large_size,
         follow=config.follow,
@@ -134,6 +136,11 @@ def backup(
         max_store=config.max_store,
     )
     return back_up(place, options, newest=add is not None and name is None and joins is None, monitor=monitor)
+
+
+def recorded(values: Mapping[str, object] | None) -> dict[str, object]:
+    """Params or metrics as they are recorded: as JSON can hold them, without secrets."""
+    return {str(key): redact_named(str(key), plain(value)) for key, value in (values or {}).items()}
 
 
 def back_up(place: Place, options: BackupOptions, *, newest: bool, monitor: Monitor) -> BackupReport:
