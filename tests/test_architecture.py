@@ -33,6 +33,7 @@ LAYERS = """
     findings
     reports  store  ignoring  trees
     mending  environment  statcache
+    interpreter  machine
     shadow  repository  packages  sidecar  config  manifest  trailers  policy  names  monitor
     gitcommand  redaction  messages
     errors  formats  fsops  packs  ranks  chinese
