@@ -31,9 +31,9 @@ LAYERS = """
     walk
     glances
     findings
-    reports  store  ignoring  trees
+    reports  store  ignoring  trees  collector
     mending  environment  statcache
-    interpreter  machine
+    pushed  interpreter  machine  launch  trackers  notebook
     shadow  repository  packages  sidecar  config  manifest  trailers  policy  names  monitor
     gitcommand  redaction  messages
     errors  formats  fsops  packs  ranks  chinese
