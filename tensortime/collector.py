@@ -125,6 +125,9 @@ class Collector:
             self._machine = machine_facts()
             python = self._interpreter(path)
             self._facts["python"] = dict(python.facts)
+            if not python.folders:
+                self._packages = {"error": str(python.facts.get("error"))}
+                return
             self._files[b"packages.txt"] = packages_file(python)
             self._packages = {}
         except Exception as problem:  # noqa: BLE001 - facts are never worth a backup

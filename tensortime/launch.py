@@ -3,6 +3,7 @@
 Environments are full of keys. What is not named here is not recorded; values that are go through `redaction`.
 """
 
+import os
 from collections.abc import Iterable, Mapping
 
 from tensortime.formats import text_of
@@ -63,4 +64,4 @@ def environment_facts(environ: Mapping[str, str]) -> dict[str, str]:
 def chosen(environ: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
     """The variables of a list that are set, without the secrets that show as such."""
     found = ((name, environ[name]) for name in names if environ.get(name))
-    return {name: redact_text(text_of(value.encode("utf-8", "surrogateescape"))) for name, value in found}
+    return {name: redact_text(text_of(os.fsencode(value))) for name, value in found}

@@ -14,7 +14,9 @@ from builders import Tree, run_cli
 from repositories import CANARY, git, make_repository, wait_until
 
 from tensortime import TimeMachine, api, collector
+from tensortime.interpreter import Interpreter
 from tensortime.packages import decode_packages, installed
+from tensortime.reports import BackupReport
 
 KEY = "hf_" + CANARY * 3
 MANY = 20
@@ -88,6 +90,24 @@ def test_the_command_line_records_the_python_of_the_shell(project: Path, tmp_pat
     assert shown.stdout == f"# cpython 3.12.9: {venv}/bin/python\nonly-there==7.0\n"
 
 
+def test_without_a_python_there_are_no_packages(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not known is said: an empty list would say that nothing is installed."""
+    wait_for_facts(monkeypatch)
+    monkeypatch.setattr(
+        collector, "shell_interpreter", lambda *_: Interpreter({"error": "no python on PATH"})
+    )
+    report = api.backup(directory=project, from_shell=True)
+    run = run_of(project)
+    assert run["python"] == run["packages"] == {"error": "no python on PATH"}
+    assert ".tensortime/packages.txt" not in files_of(project, report)
+
+
+def files_of(project: Path, report: BackupReport) -> list[str]:
+    """The paths in the tree of a backup."""
+    shadow = str(project / "tensortime" / ".shadow")
+    return git(project, "--git-dir", shadow, "ls-tree", "-r", "--name-only", str(report.commit)).splitlines()
+
+
 def test_what_is_late_delays_nothing(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A site-packages on a file server that hangs: the backup is made, and says what it could not know."""
     release, threads = threading.Event(), threading.active_count()
@@ -103,9 +123,7 @@ def test_what_is_late_delays_nothing(project: Path, monkeypatch: pytest.MonkeyPa
     release.set()
     wait_until(lambda: threading.active_count() == threads)
     assert run_of(project)["packages"] == {"error": "not known in time"}
-    shadow = str(project / "tensortime" / ".shadow")
-    tree = git(project, "--git-dir", shadow, "ls-tree", "-r", "--name-only", str(report.commit))
-    assert ".tensortime/packages.txt" not in tree.splitlines()
+    assert ".tensortime/packages.txt" not in files_of(project, report)
 
 
 def test_what_fails_costs_nothing_else(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
