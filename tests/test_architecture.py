@@ -20,6 +20,7 @@ LAYERS = """
     time_machine  commands  manual
     terminal  prompt
     render  documents
+    recollection
     text
     api
     extraction
