@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from tensortime.environment import current_folder, describe_run
+from tensortime.formats import bytes_of
 from tensortime.interpreter import Interpreter, shell_interpreter, this_interpreter
 from tensortime.launch import environment_facts, launch_facts
 from tensortime.machine import machine_facts
@@ -81,7 +82,7 @@ class Collector:
             facts["packages"] = self._packages
         git, pushed = self._git, self._pushed
         if git is not None and pushed is not None:
-            top = os.fsencode(git["top"]) + b"/"
+            top = bytes_of(git["top"]) + b"/"
             patch, told = choose(pushed, lambda path: holds(top + path))
             git = {**git, "pushed": told}
             if patch:

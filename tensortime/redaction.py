@@ -117,8 +117,8 @@ def redact_value(value: object) -> object:
 
 
 def redact_named(name: str, value: object) -> object:
-    """A value under a name; what says nothing (`None`, a switch, an empty text) may stay under any."""
-    if value is None or isinstance(value, bool) or value in ("", [], {}):
+    """A value under a name; what can be no secret (`None`, a switch, a fraction, an empty text) stays under any."""
+    if value is None or isinstance(value, bool | float) or value in ("", [], {}):
         return value
     return HIDDEN if names_secret(name) else redact_value(value)
 

@@ -132,6 +132,7 @@ def test_params_are_redacted_by_their_names() -> None:
         "password": 12345678,
         "use_auth_token": False,
         "secret": "",
+        "nll/token": 0.25,
     }
     assert redact_value(given) == {
         "api_key": "***",
@@ -144,6 +145,7 @@ def test_params_are_redacted_by_their_names() -> None:
         "password": "***",
         "use_auth_token": False,
         "secret": "",
+        "nll/token": 0.25,
     }
 
 
