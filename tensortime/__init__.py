@@ -9,7 +9,7 @@ Importing this loads nothing else: train.py pays for what it uses, when it uses 
 
 TYPE_CHECKING = False  # as type checkers know it; `typing` itself would take longer to load than all of this
 if TYPE_CHECKING:
-    from tensortime.api import backup, log, note, restore, settings, show, tag
+    from tensortime.api import backup, diff, log, note, restore, settings, show, tag
     from tensortime.errors import TensorTimeError
     from tensortime.time_machine import TimeMachine
 
@@ -19,6 +19,7 @@ __all__ = [
     "TimeMachine",
     "__version__",
     "backup",
+    "diff",
     "log",
     "note",
     "restore",
@@ -31,6 +32,7 @@ _HOMES = {
     "TimeMachine": "time_machine",
     "TensorTimeError": "errors",
     "backup": "api",
+    "diff": "api",
     "log": "api",
     "note": "api",
     "restore": "api",

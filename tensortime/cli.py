@@ -165,6 +165,26 @@ def show(
     raise typer.Exit(commands.show(Common(directory, store, as_json), experiment, path))
 
 
+@app.command(cls=Verb, help=tr("Tell what differs between two experiments: causes first, then effects."))
+def diff(
+    a: Annotated[
+        str, typer.Argument(metavar="A", help=tr("The experiment to start from; @ is the newest."))
+    ],
+    b: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help=tr("The other one; default: the project as it is now.")),
+    ] = None,
+    patch: Annotated[
+        bool, typer.Option("--patch", "-p", help=tr("Also the lines of code that differ."))
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime diff`."""
+    raise typer.Exit(commands.diff(Common(directory, store, as_json), a, b, patch))
+
+
 @app.command(cls=Verb, help=tr("Bring an experiment back, in a new folder, every byte checked."))
 def restore(
     experiment: Exp,

@@ -185,10 +185,13 @@ class Shadow:
                 return
             start = end + 1
 
-    def tree(self, commit: Oid) -> list[TreeItem]:
-        """All paths of a commit's tree, folders included; Damaged for a path that could lead elsewhere."""
+    def tree(self, commit: Oid, under: bytes | None = None) -> list[TreeItem]:
+        """All paths of a commit's tree, folders included, or those of one folder; Damaged for a path that could lead
+        elsewhere."""
         items = []
-        for line in self.run("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit).stdout.split(b"\0"):
+        tops = () if under is None else (b"--", under + b"/")
+        listed = self.run("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit, *tops).stdout
+        for line in listed.split(b"\0"):
             if line:
                 head, _, path = line.partition(b"\t")
                 mode, _, oid, size = head.split()
@@ -201,6 +204,11 @@ class Shadow:
                     )
                 )
         return items
+
+    def changed_paths(self, old: Oid, new: Oid) -> list[RelPath]:
+        """The files whose bytes or modes differ between the trees of two commits; equal folders are not looked into."""
+        done = self.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)
+        return [checked(path) for path in done.stdout.split(b"\0") if path]
 
     def create_ref(self, name: str, commit: Oid, expected: Oid = NO_OID) -> bool:
         """Let a ref point at `commit` if it still points at `expected` (NO_OID: if there is none)."""

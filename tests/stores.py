@@ -21,11 +21,15 @@ def forge(
     *,
     files: Mapping[bytes, bytes] | None = None,
     modes: Mapping[bytes, int] | None = None,
+    meta: Mapping[bytes, bytes] | None = None,
 ) -> None:
-    """Publish an experiment whose tree holds `files` and whose manifest says `rows`, checked by nobody."""
+    """Publish an experiment whose tree holds `files` and whose manifest says `rows`, checked by nobody.
+
+    `meta`: files of `.tensortime/`, such as `run.json`.
+    """
     store, modes = open_store(str(project / "tensortime")), modes or {}
     lines = [json.dumps(row).encode() for row in ({"format": 1}, *rows)]
-    meta = {b"manifest": b"\n".join(lines) + b"\n", b"exclude": b"", b"run.json": b"{}\n"}
+    meta = {b"manifest": b"\n".join(lines) + b"\n", b"exclude": b"", b"run.json": b"{}\n", **(meta or {})}
     known: set[bytes] = set()
     with PackWriter(store.path(".shadow", "objects", "pack"), store.path(".tmp")) as writer:
         git = {

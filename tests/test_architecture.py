@@ -18,21 +18,21 @@ PACKAGE = Path(tensortime.__file__).parent
 LAYERS = """
     cli
     time_machine  commands  manual
-    terminal  prompt
+    terminal  prompt  render_diff
     render  documents
     recollection
     text
     api
     extraction
-    snapshot  checkout  editing
+    snapshot  checkout  editing  states
     publication
     commits  destination
     intake  worktrees  session
-    history  project  scan  folding  hardlinks
+    history  project  scan  folding  hardlinks  comparison
     walk
     glances
-    findings
-    reports  store  ignoring  trees  collector
+    findings  hunks  conditions  pairs
+    reports  differences  store  ignoring  trees  collector
     mending  environment  statcache
     pushed  interpreter  machine  launch  trackers  notebook
     shadow  repository  packages  sidecar  config  manifest  trailers  policy  names  monitor

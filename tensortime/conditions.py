@@ -1,0 +1,175 @@
+"""Under which conditions two runs took place, and what of that differs: values, commands, environment, machine. Pure."""
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+
+from tensortime.differences import ADDED, CHANGED, REMOVED, CommandChange, ValueChange
+
+Facts = Mapping[str, object]
+
+DEEPEST = 8
+"""Mappings in mappings are compared key by key down to here."""
+
+NUMBER = re.compile(r"-\d*\.?\d+([eE][-+]?\d+)?")
+ASSIGNED = re.compile(r"([+~]{0,2}[A-Za-z_][\w.@/-]*)=(.*)", re.DOTALL)
+"""As Hydra takes options: `optimizer.lr=0.1`, `+seed=1`."""
+
+OF_ONE_JOB = re.compile(
+    r"(^|[_.])(id|jobid|uuid|pid|addr|address|port|nodelist|host|hosts|time|step|restart\w*)$"
+)
+"""Facts of a launch that differ from job to job: they are no cause."""
+
+
+def flat(values: Facts, depth: int = DEEPEST) -> Iterator[tuple[str, object]]:
+    """Mappings in mappings as keys with dots between."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value and depth:
+            yield from ((f"{key}.{inner}", one) for inner, one in flat(value, depth - 1))
+        else:
+            yield str(key), value
+
+
+def compare_values(old: Facts, new: Facts) -> tuple[ValueChange, ...]:
+    """The keys whose values differ, or that one side lacks."""
+    left, right = dict(flat(old)), dict(flat(new))
+    found = []
+    for key in sorted(left.keys() | right.keys()):
+        if key not in left:
+            found.append(ValueChange(key, ADDED, new=right[key]))
+        elif key not in right:
+            found.append(ValueChange(key, REMOVED, old=left[key]))
+        elif not same(left[key], right[key]):
+            found.append(ValueChange(key, CHANGED, left[key], right[key]))
+    return tuple(found)
+
+
+def same(old: object, new: object) -> bool:
+    """Whether two values are equal; `true` is not 1, and nan is nan."""
+    if isinstance(old, bool) is not isinstance(new, bool):
+        return False
+    return old == new or json.dumps(old, default=str) == json.dumps(new, default=str)
+
+
+def compare_recorded(old: Facts, new: Facts) -> tuple[ValueChange, ...]:
+    """As `compare_values`, of the keys alone that both recorded: what another version did not record is unknown."""
+    left, right = dict(flat(old)), dict(flat(new))
+    both = left.keys() & right.keys()
+    return compare_values({key: left[key] for key in both}, {key: right[key] for key in both})
+
+
+def command_of(run: Facts) -> tuple[str, ...] | None:
+    """The command of a run; None where it is not known, or only that a person typed `tensortime backup`."""
+    words = run.get("command")
+    if not isinstance(words, list) or not words:
+        return None
+    command = tuple(str(word) for word in words)
+    by_hand = "tensortime" in map(os.path.basename, command[:2])
+    by_module = any(command[i : i + 2] == ("-m", "tensortime") for i in range(min(len(command), 8)))
+    return None if by_hand or by_module else command
+
+
+def compare_commands(old: Sequence[str], new: Sequence[str]) -> CommandChange | None:
+    """Two commands, unless they are the same."""
+    if tuple(old) == tuple(new):
+        return None
+    return CommandChange(tuple(old), tuple(new), compare_values(options_of(old), options_of(new)))
+
+
+def options_of(command: Sequence[str]) -> dict[str, str]:
+    """The options behind a program or script: `--lr 1`, `--lr=1`, `lr=1`, `--flag`. Those given twice are joined."""
+    words, found = command[script_end(command) :], dict[str, list[str]]()
+    at = 0
+    while at < len(words):
+        word, at = words[at], at + 1
+        assigned = ASSIGNED.fullmatch(word)
+        if assigned:
+            found.setdefault(assigned[1], []).append(assigned[2])
+        elif is_option(word):
+            name, equals, value = word.partition("=")
+            if (
+                not equals
+                and at < len(words)
+                and not is_option(words[at])
+                and not ASSIGNED.fullmatch(words[at])
+            ):
+                value, at = words[at], at + 1
+            found.setdefault(name, []).append(value)
+    return {name: " ".join(values) for name, values in found.items()}
+
+
+def is_option(word: str) -> bool:
+    """Whether a word names an option: not `-`, `--` or a negative number."""
+    return word.startswith("-") and word.strip("-") != "" and NUMBER.fullmatch(word) is None
+
+
+def script_end(command: Sequence[str]) -> int:
+    """Where the words behind the program begin; behind Python's own options, the script counts as the program."""
+    if not command or not re.match(r"python|pypy", os.path.basename(command[0])):
+        return 1
+    at = 1
+    while at < len(command) and command[at].startswith("-"):
+        if command[at] in ("-m", "-c"):
+            return at + 2
+        at += 2 if command[at] in ("-X", "-W") else 1
+    return at + 1
+
+
+def compare_environments(
+    old: Facts, new: Facts, old_project: str, new_project: str
+) -> tuple[ValueChange, ...]:
+    """What differs between the surroundings of two run.json."""
+    left, right = surroundings(old, old_project), surroundings(new, new_project)
+    found = compare_recorded(left, right)
+    if left.get("python.executable") == right.get("python.executable"):
+        # The same Python: how it was found is no difference.
+        found = tuple(one for one in found if one.key != "python.source")
+    one, other = old.get("environment"), new.get("environment")
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        # Which variables are recorded is a fixed list: one that is missing was not set.
+        found += compare_values(one, other)
+    return found
+
+
+def surroundings(run: Facts, project: str) -> dict[str, object]:
+    """What a run.json says of folder, Python, launch and the user's git, without what differs every time."""
+    found: dict[str, object] = {}
+    python, git, launch = (part(run, key) for key in ("python", "git", "launch"))
+    for key in ("version", "implementation", "executable", "source"):
+        if key in python:
+            found[f"python.{key}"] = inside(str(python[key]), project) if key == "executable" else python[key]
+    for key in ("head", "branch"):
+        if key in git:
+            found[f"git.{key}"] = git[key]
+    for key, value in flat(launch):
+        if not OF_ONE_JOB.search(key.lower()):
+            found[f"launch.{key}"] = value
+    if isinstance(run.get("cwd"), str):
+        found["folder"] = inside(str(run["cwd"]), project)
+    return found
+
+
+def part(run: Facts, key: str) -> Facts:
+    """A mapping in run.json; empty where there is none."""
+    value = run.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
+def inside(path: str, project: str) -> str:
+    """A path in the project as seen from its top, so that a moved project is still the same; others as they are."""
+    top = project.rstrip("/")
+    if path == top:
+        return "."
+    return path.removeprefix(top + "/") if top else path
+
+
+def compare_machines(old: Facts, new: Facts) -> tuple[ValueChange, ...]:
+    """What differs between the machines of two run.json."""
+    return compare_recorded(machine_of(old), machine_of(new))
+
+
+def machine_of(run: Facts) -> dict[str, object]:
+    """What a run.json says of its machine."""
+    named = {key: run[key] for key in ("platform", "host") if run.get(key)}
+    return {**named, **part(run, "machine")}
