@@ -404,8 +404,7 @@ def diff(
         else:
             with history.damage_in(other):
                 new = states.of_backup(opened, other)
-        with history.damage_in(target):
-            return comparison.compare(old, new, patch=patch)
+        return comparison.compare(old, new, patch=patch)
     except OSError as problem:
         raise environment_failure(place.store, problem) from problem
 

@@ -5,7 +5,7 @@ inputs; so is what lies in a folder where an experiment has nothing but outputs.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -182,7 +182,7 @@ def comparable(a: State, b: State, pairs: Iterable[Pair]) -> tuple[list[Pair], t
     return kept, tuple(LeftOut(text_of(top), by, count) for (top, by), count in sorted(counts.items()))
 
 
-def covering(path: RelPath, tops: frozenset[RelPath]) -> RelPath | None:
+def covering(path: RelPath, tops: Collection[RelPath]) -> RelPath | None:
     """The path among `tops` that a path is, or lies below."""
     if not tops:
         return None

@@ -29,7 +29,7 @@ from tensortime.manifest import Manifest, common_umask, plain_mode
 from tensortime.monitor import Meter, Monitor
 from tensortime.packages import decode_packages, encode_packages, installed
 from tensortime.packs import Kind, object_id
-from tensortime.pairs import Item, State
+from tensortime.pairs import Item, State, covering
 from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.scan import scan
@@ -61,7 +61,8 @@ def of_backup(store: Store, target: history.Target) -> State:
     packages = meta.get(b"packages.txt")
 
     def read(paths: Sequence[RelPath]) -> Mapping[RelPath, bytes]:
-        return read_blobs(shadow, {path: items[path].identity or b"" for path in paths})
+        with history.damage_in(target):
+            return read_blobs(shadow, {path: items[path].identity or b"" for path in paths})
 
     name, number = target.experiment.name, target.number
     return State(
@@ -171,7 +172,8 @@ def of_project(place: Place, store: Store, config: Config, like: State, monitor:
     items = items_of(files, links, folders, lambda path, _: path in looks.large)
     top = os.fsencode(place.project) + b"/"
     # A rule left out what is there and was not found: not all such paths are listed.
-    hidden = {path for path in like.items if path not in items and os.path.lexists(top + path)}
+    missing = (path for path in like.items if path not in items)
+    hidden = {path for path in missing if covering(path, links) is None and os.path.lexists(top + path)}
     named = [one.path for one in found.ignored] + [one.path for one in found.skipped]
     ignored = (RelPath(bytes_of(path)) for path in named)
     project = text_of(os.fsencode(place.project))
