@@ -130,7 +130,7 @@ def pair_up(a: State, b: State) -> list[Pair]:
             new = new._replace(identity=old.identity, large=old.large)
         if old == new:
             continue
-        if old is not None and new is not None and old.kind == new.kind == FOLDER:
+        if old is not None and new is not None and is_same(old, new):
             if old.mode != new.mode:
                 found.append(Pair(path, old, new, path))
             continue
@@ -183,10 +183,10 @@ def comparable(a: State, b: State, pairs: Iterable[Pair]) -> tuple[list[Pair], t
 
 
 def covering(path: RelPath, tops: Collection[RelPath]) -> RelPath | None:
-    """The path among `tops` that a path is, or lies below."""
+    """The outermost path among `tops` that a path is, or lies below."""
     if not tops:
         return None
-    return next((top for top in (path, *folders_above(path)) if top in tops), None)
+    return next((top for top in reversed((path, *folders_above(path))) if top in tops), None)
 
 
 def folders_above(path: bytes) -> Iterator[RelPath]:
