@@ -11,7 +11,7 @@ from tensortime.conditions import (
     compare_environments,
     compare_machines,
     compare_values,
-    machine_of,
+    named,
 )
 from tensortime.differences import (
     FILE,
@@ -86,7 +86,7 @@ class Known:
 
     def machine(self) -> tuple[ValueChange, ...]:
         """The machines."""
-        if not machine_of(self.a.run) or not machine_of(self.b.run):
+        if not named(self.a.run) or not named(self.b.run):
             self.unknown.append("machine")
         return compare_machines(self.a.run, self.b.run)
 

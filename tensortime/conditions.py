@@ -16,10 +16,11 @@ NUMBER = re.compile(r"-\d*\.?\d+([eE][-+]?\d+)?")
 ASSIGNED = re.compile(r"([+~]{0,2}[A-Za-z_][\w.@/-]*)=(.*)", re.DOTALL)
 """As Hydra takes options: `optimizer.lr=0.1`, `+seed=1`."""
 
-OF_ONE_JOB = re.compile(
-    r"(^|[_.])(id|jobid|uuid|pid|addr|address|port|nodelist|host|hosts|time|step|restart\w*)$"
-)
-"""Facts of a launch that differ from job to job: they are no cause."""
+OF_A_LAUNCH = re.compile(r"WORLD_SIZE$|_NNODES$|_NTASKS$|_PARTITION$")
+"""What of a launch can change a result. The rest (ids, ranks, hosts) is another in every job, and no cause."""
+
+MEMORY_NOISE = 0.01
+"""By so small a part the memory of one machine differs from boot to boot."""
 
 
 def flat(values: Facts, depth: int = DEEPEST) -> Iterator[tuple[str, object]]:
@@ -125,29 +126,34 @@ def compare_environments(
     if left.get("python.executable") == right.get("python.executable"):
         # The same Python: how it was found is no difference.
         found = tuple(one for one in found if one.key != "python.source")
-    one, other = old.get("environment"), new.get("environment")
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        # Which variables are recorded is a fixed list: one that is missing was not set.
-        found += compare_values(one, other)
-    return found
+    one, other = variables(old), variables(new)
+    return found if one is None or other is None else found + compare_values(one, other)
 
 
 def surroundings(run: Facts, project: str) -> dict[str, object]:
-    """What a run.json says of folder, Python, launch and the user's git, without what differs every time."""
+    """What a run.json says of folder, Python, and the user's git."""
     found: dict[str, object] = {}
-    python, git, launch = (part(run, key) for key in ("python", "git", "launch"))
+    python, git = part(run, "python"), part(run, "git")
     for key in ("version", "implementation", "executable", "source"):
         if key in python:
             found[f"python.{key}"] = inside(str(python[key]), project) if key == "executable" else python[key]
     for key in ("head", "branch"):
         if key in git:
             found[f"git.{key}"] = git[key]
-    for key, value in flat(launch):
-        if not OF_ONE_JOB.search(key.lower()):
-            found[f"launch.{key}"] = value
     if isinstance(run.get("cwd"), str):
         found["folder"] = inside(str(run["cwd"]), project)
     return found
+
+
+def variables(run: Facts) -> Facts | None:
+    """The variables that a run.json tells, and of how it was launched what can matter; None where it tells none.
+
+    Which ones are told is a fixed list: one that is missing was not set.
+    """
+    if not isinstance(run.get("environment"), Mapping):
+        return None
+    launch = {key: value for key, value in part(run, "launch").items() if OF_A_LAUNCH.search(str(key))}
+    return {**part(run, "environment"), **launch}
 
 
 def part(run: Facts, key: str) -> Facts:
@@ -166,10 +172,31 @@ def inside(path: str, project: str) -> str:
 
 def compare_machines(old: Facts, new: Facts) -> tuple[ValueChange, ...]:
     """What differs between the machines of two run.json."""
-    return compare_recorded(machine_of(old), machine_of(new))
+    found = compare_recorded(named(old), named(new))
+    one, other = part(old, "machine"), part(new, "machine")
+    if not one or not other:
+        return found
+    # What a machine does not have is not told; what a program had loaded does not belong to the machine.
+    both = "torch" in one and "torch" in other
+    changes = compare_values(one, other)
+    return found + tuple(
+        change for change in changes if (both or not is_of(change, "torch")) and not is_noise(change)
+    )
 
 
-def machine_of(run: Facts) -> dict[str, object]:
-    """What a run.json says of its machine."""
-    named = {key: run[key] for key in ("platform", "host") if run.get(key)}
-    return {**named, **part(run, "machine")}
+def named(run: Facts) -> dict[str, object]:
+    """What a run.json calls its machine and system."""
+    return {key: run[key] for key in ("platform", "host") if run.get(key)}
+
+
+def is_of(change: ValueChange, key: str) -> bool:
+    """Whether a change is of a key, or of one in it."""
+    return change.key == key or change.key.startswith(key + ".")
+
+
+def is_noise(change: ValueChange) -> bool:
+    """Whether this is the same memory after another boot."""
+    old, new = change.old, change.new
+    if change.key != "memory" or not isinstance(old, int | float) or not isinstance(new, int | float):
+        return False
+    return abs(new - old) <= MEMORY_NOISE * max(abs(old), abs(new))

@@ -18,7 +18,7 @@ CONTEXT = 3
 MOST_LINES = 5000
 """Lines between the first and the last that differ; more are too many to compare."""
 
-MOST_PAIRS = 500_000
+MOST_PAIRS = 200_000
 """Pairs of equal lines there: difflib looks at each of them more than once."""
 
 NO_NEWLINE = "\\ No newline at end of file"

@@ -27,8 +27,8 @@ from tensortime.text import cells, fit, fit_middle, pad, printable, quoted, size
 SHOWN = 10
 """Rows of one category on a terminal."""
 
-WIDEST_NAME = 60
-"""Cells of the column of names at most, however much room there is."""
+WIDEST_NAME = 36
+"""Cells of the column of names at most: what is longer stands out of it, instead of moving all others."""
 
 LONGEST_LINE = 400
 """Cells of a line of code on a terminal: more is what a program wrote."""
@@ -130,8 +130,9 @@ def category(label: str, rows: Sequence[Row], labels: int, style: Style) -> list
     if not rows:
         return []
     shown = rows if style.width is None or len(rows) <= SHOWN + 1 else rows[:SHOWN]
-    room = WIDEST_NAME * 3 if style.width is None else max(style.width - labels, 24)
-    names = min(max((cells(row.what) for row in shown if not row.wide), default=0), WIDEST_NAME, room // 2)
+    room = max(style.width - labels, 24) if style.width is not None else 1 << 16
+    widths = [cells(row.what) for row in shown if not row.wide]
+    names = max((width for width in widths if width <= min(WIDEST_NAME, room // 2)), default=0)
     lines = [line for row in shown for line in row_lines(row, names, room, style)]
     if len(rows) > len(shown):
         lines.append(style.tr("… and {count} more", count=len(rows) - len(shown)))
@@ -140,12 +141,15 @@ def category(label: str, rows: Sequence[Row], labels: int, style: Style) -> list
 
 def row_lines(row: Row, names: int, room: int, style: Style) -> Iterator[str]:
     """One row on one line, or on two where before and after do not fit beside each other."""
-    left = "" if row.wide else pad(style.fit(row.what, names), names) + "  "
-    room = max(room - cells(left), 12)
     both = row.how + (f" -> {row.after}" if row.after else "")
+    both = " ".join(text for text, _ in row.parts) or both
+    # A name that is wider than the column takes what the rest leaves of the line.
+    name = style.fit(row.what, min(max(names, room - cells(both) - 2), room - room // 3))
+    left = "" if row.wide else pad(name, max(names, cells(name))) + "  "
+    room -= cells(left)
     if row.parts:
         yield left + " ".join(style.paint(text, colour) for text, colour in row.parts)
-    elif not row.after or style.width is None or cells(both) <= room:
+    elif not row.after or cells(both) <= room:
         yield left + style.paint(style.fit(both, room), row.colour)
     else:
         yield left + style.fit(row.how, room)

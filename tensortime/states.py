@@ -41,7 +41,7 @@ from tensortime.trees import PERMISSIONS
 FACTS_SECONDS = 2.0
 """How long to wait for what git says of the user's repository, once the files are read."""
 
-RUNS_OWN = ("command", "cwd", "pid", "time")
+RUNS_OWN = ("command", "cwd", "launch", "pid")
 """What belongs to one run: the project as it is now has none of it."""
 
 

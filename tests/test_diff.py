@@ -424,23 +424,23 @@ def test_environment_and_machine(lab: Tree) -> None:
         "cwd": str(lab.root / "sub"),
         "python": {"version": "3.11.1", "executable": "/a/bin/python", "source": "PATH"},
         "environment": {"CUDA_VISIBLE_DEVICES": "0", "OMP_NUM_THREADS": "4"},
-        "launch": {"world_size": 1, "slurm": {"job_id": "17"}},
+        "launch": {"SLURM_JOB_ID": "17", "RANK": "0"},
         "git": {"top": "/x", "head": "a" * 40, "branch": "main", "dirty": True},
         "platform": "Linux 6.1 x86_64",
         "host": "one",
         "pid": 1,
-        "machine": {"gpus": ["A100"], "driver": "535", "memory": 1},
+        "machine": {"gpus": ["A100"], "cpu": "c", "memory": 64_000_000, "torch": {"cuda": "12"}},
     }
     other = {
         **run,
         "cwd": str(lab.root),
         "python": {"version": "3.12.0", "executable": "/b/bin/python", "source": "VIRTUAL_ENV"},
         "environment": {"OMP_NUM_THREADS": "4", "PYTHONHASHSEED": "0"},
-        "launch": {"world_size": 8, "slurm": {"job_id": "18"}},
+        "launch": {"SLURM_JOB_ID": "18", "WORLD_SIZE": "8", "RANK": "0"},
         "git": {"top": "/x", "head": "b" * 40, "branch": "main", "dirty": False},
         "host": "two",
         "pid": 2,
-        "machine": {"gpus": ["H100"], "driver": "535", "memory": 1},
+        "machine": {"cpu": "c", "memory": 64_100_000, "cpus": 4},
     }
     forged(lab, "x", run)
     forged(lab, "y", other)
@@ -448,14 +448,22 @@ def test_environment_and_machine(lab: Tree) -> None:
     assert values(causes.environment) == {
         "CUDA_VISIBLE_DEVICES": ("0", None),
         "PYTHONHASHSEED": (None, "0"),
+        "WORLD_SIZE": (None, "8"),
         "folder": ("sub", "."),
         "git.head": ("a" * 40, "b" * 40),
-        "launch.world_size": (1, 8),
         "python.executable": ("/a/bin/python", "/b/bin/python"),
         "python.source": ("PATH", "VIRTUAL_ENV"),
         "python.version": ("3.11.1", "3.12.0"),
     }
-    assert values(causes.machine) == {"gpus": (["A100"], ["H100"]), "host": ("one", "two")}
+    assert values(causes.machine) == {"cpus": (None, 4), "gpus": (["A100"], None), "host": ("one", "two")}
+
+
+def test_how_the_same_python_was_found_is_no_difference(lab: Tree) -> None:
+    """The training itself and the shell of the command line name one Python in two ways."""
+    for name, source in (("x", "this process"), ("y", "VIRTUAL_ENV")):
+        python = {"version": "3.11.1", "executable": "/a/bin/python", "source": source}
+        forged(lab, name, {**command("a"), "python": python})
+    assert diff(lab, "x", "y").is_empty
 
 
 def test_what_one_version_did_not_record_is_no_difference(lab: Tree) -> None:

@@ -13,6 +13,8 @@ from builders import Tree, noise, run_cli, snapshot_of, user_git
 
 from tensortime import api, intake, statcache, states
 from tensortime.differences import DiffReport
+from tensortime.findings import FileStat
+from tensortime.store import open_store
 
 LARGE = (1 << 20) + 5
 
@@ -200,7 +202,7 @@ def test_what_the_stat_cache_knows_is_not_read(lab: Tree, monkeypatch: pytest.Mo
     read: list[bytes] = []
     real = states.identity_of
 
-    def noted(source: intake.Source, file: states.FileStat, meter: object = None) -> tuple[bytes, int] | None:
+    def noted(source: intake.Source, file: FileStat, meter: object = None) -> tuple[bytes, int] | None:
         read.append(file.path)
         return real(source, file, meter)  # type: ignore[arg-type]
 
@@ -232,7 +234,7 @@ def test_the_cache_of_another_state_misleads_nobody(lab: Tree) -> None:
     """Bytes written within the racy window, with size and times put back, are seen: such entries are not kept."""
     cache = statcache.load_cache(
         str(next((lab.root / "tensortime/.cache").glob("stat-*"))),
-        api.open_store(str(lab.root / "tensortime")).store_id,
+        open_store(str(lab.root / "tensortime")).store_id,
         {},
     )
     assert b"train.py" not in cache.files, "it was too young when it was read"
