@@ -10,6 +10,7 @@ from tensortime.conditions import (
     compare_commands,
     compare_environments,
     compare_machines,
+    compare_outside,
     compare_values,
     named,
 )
@@ -46,7 +47,7 @@ def compare(a: State, b: State, *, patch: bool = False) -> DiffReport:
         known.values("params", a.params, b.params),
         known.values("packages", a.packages, b.packages),
         tuple(code),
-        tuple(data),
+        (*data, *compare_outside(a.run, b.run)),
         known.environment(),
         known.machine(),
     )

@@ -5,7 +5,16 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from tensortime.differences import ADDED, CHANGED, REMOVED, CommandChange, ValueChange
+from tensortime.differences import (
+    ADDED,
+    CHANGED,
+    OUTSIDE,
+    REMOVED,
+    CommandChange,
+    FileChange,
+    FileFacts,
+    ValueChange,
+)
 
 Facts = Mapping[str, object]
 
@@ -168,6 +177,29 @@ def inside(path: str, project: str) -> str:
     if path == top:
         return "."
     return path.removeprefix(top + "/") if top else path
+
+
+def compare_outside(old: Facts, new: Facts) -> tuple[FileChange, ...]:
+    """What differs behind links out of the project that are still the same links, as far as it was counted."""
+    left, right = outside(old), outside(new)
+    found = []
+    for path in sorted(left.keys() & right.keys()):
+        one, other = left[path], right[path]
+        if one.target == other.target and one != other:
+            found.append(FileChange(path, CHANGED, one, other))
+    return tuple(found)
+
+
+def outside(run: Facts) -> dict[str, FileFacts]:
+    """What a run.json says of all that lies behind links out of the project, where it could be counted to the end."""
+    rows, found = run.get("outside"), dict[str, FileFacts]()
+    for row in rows if isinstance(rows, list) else []:
+        if isinstance(row, Mapping) and row.get("complete") is True:
+            size, files = row.get("bytes"), row.get("files")
+            if isinstance(size, int) and isinstance(files, int):
+                target, newest = str(row.get("target")), str(row.get("newest"))
+                found[str(row.get("path"))] = FileFacts(OUTSIDE, size, None, None, target, files, newest)
+    return found
 
 
 def compare_machines(old: Facts, new: Facts) -> tuple[ValueChange, ...]:

@@ -15,6 +15,8 @@ RENAMED, MODE, KIND = "renamed", "mode", "kind"
 """What happened to a path, beside the three: another name for the same bytes, other permissions, another kind."""
 
 FILE, SYMLINK, FOLDER = "file", "symlink", "folder"
+OUTSIDE = "outside"
+"""What lies behind a link out of the project: it is not stored, only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ class FileFacts:
     """One path of one state."""
 
     kind: str
-    """`file`, `symlink` or `folder`."""
+    """`file`, `symlink`, `folder`, or `outside`: all that lies behind a link out of the project."""
     size: int
     mode: int | None
     """Permission bits; None for links."""
@@ -82,6 +84,10 @@ class FileFacts:
     the difference and nothing was read."""
     target: str | None = None
     """Of a link."""
+    files: int | None = None
+    """Of `outside`: how many there are."""
+    newest: str | None = None
+    """Of `outside`: when the last of them was written."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -195,6 +195,8 @@ def facts_json(facts: "FileFacts") -> dict[str, object]:
         "mode": None if facts.mode is None else f"{facts.mode:04o}",
         "digest": facts.digest,
         "target": facts.target,
+        "files": facts.files,
+        "newest": facts.newest,
     }
 
 

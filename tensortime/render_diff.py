@@ -10,6 +10,7 @@ from tensortime.differences import (
     FILE,
     FOLDER,
     KIND,
+    OUTSIDE,
     REMOVED,
     RENAMED,
     SYMLINK,
@@ -221,6 +222,9 @@ def file_row(change: FileChange, tr: Translator) -> Row:
 def changed_row(change: FileChange, old: FileFacts, new: FileFacts, tr: Translator) -> Row:
     """A path whose bytes, or whose target, are others."""
     what, mode = printable(change.path), mode_text(old, new, tr, before=", ")
+    if new.kind == OUTSIDE:
+        after = tr("{what}, behind the link, not stored", what=facts_text(new, None, tr))
+        return Row(what, facts_text(old, None, tr), after)
     if new.kind == SYMLINK:
         return Row(what, facts_text(old, None, tr), printable(new.target or "?"))
     if change.lines_added is not None and change.lines_removed is not None:
@@ -248,6 +252,8 @@ def facts_text(facts: FileFacts, lines: int | None, tr: Translator, *, named: bo
     """What a path is: its lines or size, where a link leads; `named`: also that it is a file."""
     if facts.kind == FOLDER:
         return tr("an empty folder")
+    if facts.kind == OUTSIDE:
+        return f"{files_text(facts.files or 0, tr)}, {size_text(facts.size)}"
     if facts.kind == SYMLINK:
         return tr("link to {target}", target=printable(facts.target or "?"))
     if named and facts.kind == FILE:
@@ -257,14 +263,19 @@ def facts_text(facts: FileFacts, lines: int | None, tr: Translator, *, named: bo
     return size_text(facts.size)
 
 
+def files_text(count: int, tr: Translator) -> str:
+    """How many files."""
+    return tr("1 file") if count == 1 else tr("{count} files", count=f"{count:,}")
+
+
 def remarks(report: DiffReport, tr: Translator) -> Iterator[str]:
     """What was not compared, and why."""
     for one in report.left_out[:SHOWN]:
         side = side_text(report.a if one.by == "a" else report.b, tr)
         yield tr(
-            "not compared: {path} ({count} files), it is left out of {side}",
+            "not compared: {path} ({files}), it is left out of {side}",
             path=printable(one.path),
-            count=one.files,
+            files=files_text(one.files, tr),
             side=side,
         )
     if len(report.left_out) > SHOWN:

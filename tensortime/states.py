@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from tensortime import fsops, history
-from tensortime.commits import contents_of
+from tensortime.commits import contents_of, outside_facts
 from tensortime.config import Config
 from tensortime.differences import FILE, FOLDER, SYMLINK, Side
 from tensortime.environment import start_collecting
@@ -68,7 +68,8 @@ def of_backup(store: Store, target: history.Target) -> State:
     return State(
         Side(name, number, target.commit, facts.note, facts.time_ns, facts.project),
         items,
-        run,
+        # A backup that adds looks only at what it adds.
+        {**({"outside": first_run["outside"]} if "outside" in first_run else {}), **run},
         outputs,
         left_out_of(run) | left_out_of(first_run),
         facts.params,
@@ -180,7 +181,10 @@ def of_project(place: Place, store: Store, config: Config, like: State, monitor:
     return State(
         Side(None, None, None, "", time.time_ns(), project),
         items,
-        {key: value for key, value in facts.items() if key not in RUNS_OWN},
+        {
+            **{key: value for key, value in facts.items() if key not in RUNS_OWN},
+            "outside": outside_facts(found),
+        },
         left_out=frozenset({*ignored, *unread, *hidden}),
         packages=packages_now(facts),
         read=looks.read,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tensortime.formats import Oid, RelPath
@@ -22,6 +23,8 @@ def forge(
     files: Mapping[bytes, bytes] | None = None,
     modes: Mapping[bytes, int] | None = None,
     meta: Mapping[bytes, bytes] | None = None,
+    params: Mapping[str, object] | None = None,
+    metrics: Mapping[str, object] | None = None,
 ) -> None:
     """Publish an experiment whose tree holds `files` and whose manifest says `rows`, checked by nobody.
 
@@ -38,6 +41,7 @@ def forge(
         }
         top = write_tree(writer, known, Layout(git, Manifest({})), meta)
         facts = BackupFacts("", 1, 1_800_000_000_000_000_000, "host", str(project), "done", 1, 1)
+        facts = replace(facts, params=params or {}, metrics=metrics or {})
         data = encode_commit(top, [], 1_800_000_000, encode_message(facts))
         writer.add(pack_object(Kind.COMMIT, data))
         writer.finish()

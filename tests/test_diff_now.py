@@ -329,3 +329,21 @@ def test_from_a_training_to_the_command_line_nothing_differs(lab: Tree) -> None:
     first, *rest = run_cli("diff", "t", cwd=lab.root).stdout.splitlines()
     assert first == "t:1 -> the project now"
     assert rest[0] == "no difference"
+
+
+def test_what_lies_behind_a_link_out_of_the_project_is_data(lab: Tree, tmp_path: Path) -> None:
+    """It is not stored, but counted: other sizes, counts and times are told, also from one backup to another."""
+    outside = Tree(tmp_path / "sets").file("one.csv", b"1\n", mtime_ns=10**18)
+    lab.symlink("raw", outside.root)
+    api.backup(directory=lab.root, name="b")
+    api.backup(directory=lab.root, name="b", add=["train.py"])
+    assert now(lab, "b").is_empty
+    outside.file("two.csv", b"22\n", mtime_ns=10**18)
+    (found,) = now(lab, "b").causes.data
+    assert found.old and found.new
+    assert (found.path, found.old.kind, found.old.files, found.new.files) == ("raw", "outside", 1, 2)
+    assert (found.old.size, found.new.size) == (2, 5)
+    api.backup(directory=lab.root, name="c")
+    assert api.diff("b", "c", directory=lab.root).causes.data == (found,)
+    done = run_cli("diff", "b", cwd=lab.root)
+    assert "data         raw  1 file, 2 B -> 2 files, 5 B, behind the link, not stored" in done.stdout

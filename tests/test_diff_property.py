@@ -104,4 +104,5 @@ def test_a_diff_tells_all_and_nothing_else(
         assert named(all_changes(there)) == named(all_changes(now)) == differing(before, after)
         assert mirrored(there.causes.code) == list(back.causes.code)
         assert mirrored(there.causes.data) == list(back.causes.data)
-        assert there.effects.outputs == there.left_out == now.left_out == ()
+        assert there.effects.outputs == ()
+        assert there.left_out == now.left_out == ()
