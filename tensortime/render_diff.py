@@ -23,7 +23,7 @@ from tensortime.differences import (
     ValueChange,
 )
 from tensortime.messages import Translator
-from tensortime.text import cells, fit, fit_middle, pad, printable, quoted, size_text
+from tensortime.text import cells, files_text, fit, fit_middle, pad, printable, quoted, size_text
 
 SHOWN = 10
 """Rows of one category on a terminal."""
@@ -261,11 +261,6 @@ def facts_text(facts: FileFacts, lines: int | None, tr: Translator, *, named: bo
     if lines is not None:
         return tr("1 line") if lines == 1 else tr("{count} lines", count=f"{lines:,}")
     return size_text(facts.size)
-
-
-def files_text(count: int, tr: Translator) -> str:
-    """How many files."""
-    return tr("1 file") if count == 1 else tr("{count} files", count=f"{count:,}")
 
 
 def remarks(report: DiffReport, tr: Translator) -> Iterator[str]:
