@@ -25,6 +25,8 @@ from tensortime.differences import (
     Side,
 )
 from tensortime.formats import RelPath, text_of
+from tensortime.manifest import plain_mode
+from tensortime.packs import Kind, object_id
 
 # fmt: off
 DATA_SUFFIXES = (
@@ -68,9 +70,12 @@ class State:
 
     side: Side
     items: Mapping[RelPath, Item]
+    """All paths, or without some that are the same in the other state."""
     run: Mapping[str, object]
     """What run.json says, or would say now."""
     outputs: frozenset[RelPath] = frozenset()
+    output_folders: frozenset[RelPath] = frozenset()
+    """Folders of nothing but outputs."""
     left_out: frozenset[RelPath] = frozenset()
     """What a rule left out, or could not be stored or read; a folder stands for all below it."""
     params: Mapping[str, object] | None = None
@@ -78,6 +83,32 @@ class State:
     packages: Mapping[str, str] | None = None
     read: Callable[[Sequence[RelPath]], Mapping[RelPath, bytes]] = lambda _: {}
     """The bytes of small files (of links: their targets); one that cannot be read now is missing."""
+
+
+def items_of(
+    files: Mapping[RelPath, tuple[bytes | None, int, int]],
+    links: Mapping[RelPath, tuple[bytes | None, bytes | None]],
+    folders: Mapping[RelPath, tuple[int, bool]],
+    umask: int,
+    large: Callable[[RelPath, bytes | None], bool] = lambda _, identity: len(identity or b"") == 32,
+) -> dict[RelPath, Item]:
+    """The paths of a state. Files: identity, size, permissions; links: blob, target; folders: permissions, empty."""
+    modes = {mode: usual_mode(mode, umask) for _, _, mode in files.values()}
+    items = {
+        path: Item(FILE, size, modes[mode], identity, large(path, identity))
+        for path, (identity, size, mode) in files.items()
+    }
+    for path, (mode, empty) in folders.items():
+        usual = 0o755 if mode == 0o777 & ~umask else mode
+        items[path] = Item(FOLDER, 0, usual, None, empty=empty)
+    for path, (oid, target) in links.items():
+        items[path] = Item(SYMLINK, 0, None, oid or object_id(Kind.BLOB, target or b""), target=target)
+    return items
+
+
+def usual_mode(mode: int, umask: int) -> int:
+    """A file's permissions under umask 022, where they are nothing but what its own umask gives."""
+    return plain_mode(mode, 0o022) if mode == plain_mode(mode, umask) else mode
 
 
 class Pair(NamedTuple):
@@ -199,8 +230,7 @@ def folders_above(path: bytes) -> Iterator[RelPath]:
 
 def output_rule(a: State, b: State) -> Callable[[Pair], bool]:
     """What tells whether a path is an output."""
-    outputs = a.outputs | b.outputs
-    folders = output_folders(a) | output_folders(b)
+    outputs, folders = a.outputs | b.outputs, a.output_folders | b.output_folders
 
     def is_output(pair: Pair) -> bool:
         path = pair.path if pair.new is not None else pair.old_path
@@ -209,17 +239,11 @@ def output_rule(a: State, b: State) -> Callable[[Pair], bool]:
     return is_output
 
 
-def output_folders(state: State) -> set[RelPath]:
-    """The folders below the top that hold outputs and nothing else."""
-    if not state.outputs:
-        return set()
-    inputs = {
-        path.rpartition(b"/")[0]
-        for path, item in state.items.items()
-        if item.kind != FOLDER and path not in state.outputs
-    }
+def output_folders(files: Iterable[bytes], outputs: Collection[RelPath]) -> frozenset[RelPath]:
+    """The folders below the top that hold outputs, and of all these files no other."""
+    inputs = {path.rpartition(b"/")[0] for path in files if path not in outputs}
     around_inputs = {folder for path in inputs for folder in (path, *folders_above(path))}
-    return {folder for path in state.outputs for folder in folders_above(path)} - around_inputs
+    return frozenset(folder for path in outputs for folder in folders_above(path)) - around_inputs
 
 
 def with_renames(pairs: Sequence[Pair], is_output: Callable[[Pair], bool]) -> list[Pair]:

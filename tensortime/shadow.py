@@ -188,22 +188,13 @@ class Shadow:
     def tree(self, commit: Oid, under: bytes | None = None) -> list[TreeItem]:
         """All paths of a commit's tree, folders included, or those of one folder; Damaged for a path that could lead
         elsewhere."""
-        items = []
+        return [tree_item(line) for line in self.tree_lines(commit, under)]
+
+    def tree_lines(self, commit: Oid, under: bytes | None = None) -> list[bytes]:
+        """As `tree`, a line of git a path: equal lines are equal files."""
         tops = () if under is None else (b"--", under + b"/")
         listed = self.run("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit, *tops).stdout
-        for line in listed.split(b"\0"):
-            if line:
-                head, _, path = line.partition(b"\t")
-                mode, _, oid, size = head.split()
-                items.append(
-                    TreeItem(
-                        int(mode, 8),
-                        bytes.fromhex(oid.decode()),
-                        0 if size == b"-" else int(size),
-                        checked(path),
-                    )
-                )
-        return items
+        return listed.split(b"\0")[:-1]
 
     def changed_paths(self, old: Oid, new: Oid) -> list[RelPath]:
         """The files whose bytes or modes differ between the trees of two commits; equal folders are not looked into."""
@@ -248,6 +239,15 @@ class Shadow:
         """Join small packs and loose refs. Safe beside readers and backups; two folds at once are not."""
         self.run("repack", "-n", "-d", "--quiet", "--geometric=2")
         self.run("pack-refs", "--all")
+
+
+def tree_item(line: bytes) -> TreeItem:
+    """One line of `tree_lines`; Damaged for a path that could lead elsewhere."""
+    head, _, path = line.partition(b"\t")
+    mode, _, oid, size = head.split()
+    return TreeItem(
+        int(mode, 8), bytes.fromhex(oid.decode()), 0 if size == b"-" else int(size), checked(path)
+    )
 
 
 def checked(path: bytes) -> RelPath:

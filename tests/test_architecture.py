@@ -24,7 +24,7 @@ LAYERS = """
     text
     api
     extraction
-    snapshot  checkout  editing  states
+    snapshot  checkout  editing  stored  present
     publication
     commits  destination
     intake  worktrees  session

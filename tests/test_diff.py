@@ -10,9 +10,10 @@ from builders import Tree, noise, run_cli, snapshot_of
 from stores import forge
 
 import tensortime
-from tensortime import api
+from tensortime import api, stored
 from tensortime.differences import DiffReport, FileChange, ValueChange
 from tensortime.errors import Damaged, UnknownExperiment
+from tensortime.shadow import TreeItem, tree_item
 
 LARGE = (1 << 20) + 5
 
@@ -529,6 +530,26 @@ def test_nothing_in_the_store_changes(lab: Tree) -> None:
 def times(folder: Path) -> dict[str, int]:
     """When everything below a folder was last written."""
     return {str(path): path.lstat().st_mtime_ns for path in (folder, *folder.rglob("*"))}
+
+
+def test_what_is_the_same_in_both_costs_next_to_nothing(lab: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of thousands of equal files no line of git's lists is taken apart, also where the manifest names some of them."""
+    for number in range(300):
+        lab.file(f"many/f{number}.txt", b"%d" % number)
+    lab.file("many/odd.sh", b"1", mode=0o700)
+    save(lab, "x")
+    os.chmod(lab.root / "many/odd.sh", 0o711)
+    lab.file("train.py", b"other\n")
+    save(lab, "y")
+    parsed: list[bytes] = []
+
+    def noted(line: bytes) -> TreeItem:
+        parsed.append(line)
+        return tree_item(line)
+
+    monkeypatch.setattr(stored, "tree_item", noted)
+    assert told(diff(lab, "x", "y").causes.code) == {"many/odd.sh": "mode", "train.py": "changed"}
+    assert [line for line in parsed if b"many/f" in line] == []
 
 
 def test_the_verb_has_the_same_name_in_python(lab: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from builders import Tree, noise, run_cli, snapshot_of, user_git
 
-from tensortime import api, intake, statcache, states
+from tensortime import api, intake, present, statcache
 from tensortime.differences import DiffReport
 from tensortime.findings import FileStat
 from tensortime.store import open_store
@@ -200,13 +200,13 @@ def test_what_the_stat_cache_knows_is_not_read(lab: Tree, monkeypatch: pytest.Mo
     monkeypatch.setattr(intake, "LARGE_WINDOW_NS", -(10**12))
     api.backup(directory=lab.root, name="b")
     read: list[bytes] = []
-    real = states.identity_of
+    real = present.identity_of
 
     def noted(source: intake.Source, file: FileStat, meter: object = None) -> tuple[bytes, int] | None:
         read.append(file.path)
         return real(source, file, meter)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(states, "identity_of", noted)
+    monkeypatch.setattr(present, "identity_of", noted)
     assert now(lab, "b").is_empty
     assert read == []
     os.utime(lab.root / "data/part.bin")

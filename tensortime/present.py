@@ -1,4 +1,4 @@
-"""The two states that `diff` can compare: a backup as it was stored, and the project as it is now. Nothing is written."""
+"""The project as it is now, as `diff` compares it: looked at by the rules of a backup, and nothing is stored."""
 
 import contextlib
 import os
@@ -7,33 +7,29 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from blake3 import blake3
 
-from tensortime import fsops, history
-from tensortime.commits import contents_of, outside_facts
+from tensortime import fsops
+from tensortime.commits import outside_facts
 from tensortime.config import Config
-from tensortime.differences import FILE, FOLDER, SYMLINK, Side
+from tensortime.differences import FILE, Side
 from tensortime.environment import start_collecting
-from tensortime.errors import Damaged
 from tensortime.findings import FileStat, Scan
-from tensortime.formats import META, RelPath, bytes_of, text_of
+from tensortime.formats import RelPath, bytes_of, text_of
 from tensortime.ignoring import Rules
 from tensortime.intake import THREADS, Source, batches, in_threads, read_bytes
-from tensortime.manifest import FILE as LARGE_FILE
-from tensortime.manifest import SYMLINK as ODD_LINK
-from tensortime.manifest import Manifest, common_umask, plain_mode
+from tensortime.manifest import common_umask
 from tensortime.monitor import Meter, Monitor
 from tensortime.packages import decode_packages, encode_packages, installed
 from tensortime.packs import Kind, object_id
-from tensortime.pairs import Item, State, covering
+from tensortime.pairs import State, covering, items_of
 from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.scan import scan
-from tensortime.shadow import Shadow
 from tensortime.statcache import StatKey, cache_name, load_cache
 from tensortime.store import Store
 from tensortime.trees import PERMISSIONS
@@ -43,118 +39,6 @@ FACTS_SECONDS = 2.0
 
 RUNS_OWN = ("command", "cwd", "launch", "pid")
 """What belongs to one run: the project as it is now has none of it."""
-
-
-def of_backup(store: Store, target: history.Target) -> State:
-    """One backup of an experiment. Damaged, GitFailed."""
-    shadow = store.shadow
-    tree = shadow.tree(target.commit)
-    meta = history.read_meta(shadow, tree)
-    contents, run = contents_of(tree, meta), history.run_of(meta)
-    facts = history.read_facts(shadow, target.commit)
-    files = {path: (one.oid, one.size, one.permissions) for path, one in contents.small.items()}
-    large = {path: (raw(one.digest), one.size, one.permissions) for path, one in contents.large.items()}
-    links = {path: (one.oid, one.target) for path, one in contents.links.items()}
-    folders = {path: (one.permissions, one.empty) for path, one in contents.folders.items()}
-    items = items_of({**files, **large}, links, folders)
-    outputs, first_run = made_later(shadow, target, history.manifest_of(meta))
-    packages = meta.get(b"packages.txt")
-
-    def read(paths: Sequence[RelPath]) -> Mapping[RelPath, bytes]:
-        with history.damage_in(target):
-            return read_blobs(shadow, {path: items[path].identity or b"" for path in paths})
-
-    name, number = target.experiment.name, target.number
-    return State(
-        Side(name, number, target.commit, facts.note, facts.time_ns, facts.project),
-        items,
-        # A backup that adds looks only at what it adds.
-        {**({"outside": first_run["outside"]} if "outside" in first_run else {}), **run},
-        outputs,
-        left_out_of(run) | left_out_of(first_run),
-        facts.params,
-        facts.metrics,
-        None if packages is None else decode_packages(packages),
-        read,
-    )
-
-
-def raw(digest: str) -> bytes:
-    """The 32 bytes of a digest."""
-    return bytes.fromhex(digest.removeprefix("blake3:"))
-
-
-def items_of(
-    files: Mapping[RelPath, tuple[bytes | None, int, int]],
-    links: Mapping[RelPath, tuple[bytes | None, bytes | None]],
-    folders: Mapping[RelPath, tuple[int, bool]],
-    large: Callable[[RelPath, bytes | None], bool] = lambda _, identity: len(identity or b"") == 32,
-) -> dict[RelPath, Item]:
-    """The paths of a state. Files: identity, size, permissions; links: blob, target; folders: permissions, empty."""
-    umask = common_umask(
-        Counter(mode for _, _, mode in files.values()), Counter(mode for mode, _ in folders.values())
-    )
-    modes = {mode: usual_mode(mode, umask) for _, _, mode in files.values()}
-    items = {
-        path: Item(FILE, size, modes[mode], identity, large(path, identity))
-        for path, (identity, size, mode) in files.items()
-    }
-    for path, (mode, empty) in folders.items():
-        usual = 0o755 if mode == 0o777 & ~umask else mode
-        items[path] = Item(FOLDER, 0, usual, None, empty=empty)
-    for path, (oid, target) in links.items():
-        items[path] = Item(SYMLINK, 0, None, oid or object_id(Kind.BLOB, target or b""), target=target)
-    return items
-
-
-def usual_mode(mode: int, umask: int) -> int:
-    """A file's permissions under umask 022, where they are nothing but what its own umask gives."""
-    return plain_mode(mode, 0o022) if mode == plain_mode(mode, umask) else mode
-
-
-def left_out_of(run: Mapping[str, object]) -> frozenset[RelPath]:
-    """The paths that a backup ignored or skipped, as run.json lists them."""
-    found = set()
-    for key in ("ignored", "skipped"):
-        rows = run.get(key)
-        for row in rows if isinstance(rows, list) else []:
-            if isinstance(row, dict) and isinstance(row.get("path"), str):
-                found.add(RelPath(bytes_of(row["path"])))
-    return frozenset(found)
-
-
-def made_later(
-    shadow: Shadow, target: history.Target, manifest: Manifest
-) -> tuple[frozenset[RelPath], Mapping[str, object]]:
-    """The paths that an experiment's later backups added or changed, and the run.json of its first."""
-    first = history.read_history(shadow, target.commit)[-1:]
-    if not first or first[0].number >= target.number:
-        return frozenset(), {}
-    meta = history.read_meta(shadow, shadow.tree(first[0].commit, META))
-    before, after = outside_git(history.manifest_of(meta)), outside_git(manifest)
-    paths = {path for path in shadow.changed_paths(first[0].commit, target.commit) if not is_meta(path)}
-    paths |= {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
-    return frozenset(paths), history.run_of(meta)
-
-
-def is_meta(path: bytes) -> bool:
-    """Whether a path is one of those that each backup writes itself."""
-    return path.startswith(META + b"/")
-
-
-def outside_git(manifest: Manifest) -> dict[RelPath, object]:
-    """What the manifest alone holds, by path: digests, and the targets of links."""
-    entries = manifest.entries.values()
-    return {one.path: one.digest or one.target for one in entries if one.kind in (LARGE_FILE, ODD_LINK)}
-
-
-def read_blobs(shadow: Shadow, wanted: Mapping[RelPath, bytes]) -> dict[RelPath, bytes]:
-    """The bytes of small files, checked against their ids; Damaged names the first that is not whole."""
-    blobs = dict(shadow.read_objects(sorted({oid.hex() for oid in wanted.values()}), missing_ok=True))
-    for path, oid in wanted.items():
-        if oid.hex() not in blobs or object_id(Kind.BLOB, blobs[oid.hex()]) != oid:
-            raise Damaged("the bytes of {path} are missing or damaged", path=text_of(path))
-    return {path: blobs[oid.hex()] for path, oid in wanted.items()}
 
 
 def of_project(place: Place, store: Store, config: Config, like: State, monitor: Monitor) -> State:
@@ -170,7 +54,10 @@ def of_project(place: Place, store: Store, config: Config, like: State, monitor:
         collector.cancel()
     links = {link.path: (None, link.target) for link in found.links}
     folders = {one.path: (stat.S_IMODE(one.mode) & PERMISSIONS, one.empty) for one in found.folders}
-    items = items_of(files, links, folders, lambda path, _: path in looks.large)
+    umask = common_umask(
+        Counter(mode for _, _, mode in files.values()), Counter(mode for mode, _ in folders.values())
+    )
+    items = items_of(files, links, folders, umask, lambda path, _: path in looks.large)
     top = os.fsencode(place.project) + b"/"
     # A rule left out what is there and was not found: not all such paths are listed.
     missing = (path for path in like.items if path not in items)
