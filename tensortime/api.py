@@ -380,6 +380,7 @@ def diff(
     patch: bool = False,
     directory: PathLike | None = None,
     store: PathLike | None = None,
+    from_shell: bool = False,
     monitor: Monitor = SILENT,
 ) -> "DiffReport":
     """What differs from one backup to another, or without `b` to the project as it is now; nothing is stored.
@@ -387,7 +388,8 @@ def diff(
     `a`, `b`: as a person names experiments (`lr3e-4`, `@`, `NAME:1`). The report has `a` and `b` (which states these
     are), `causes` (command, params, packages, code, data, environment, machine), `effects` (metrics, outputs: what
     later backups of an experiment added to its first or changed), `left_out` (what one state holds and the other
-    left out), `unknown` (of what one of the two knows nothing) and `is_empty`. `patch`: with the lines of code.
+    left out), `unknown` (of what one of the two knows nothing) and `is_empty`. `patch`: with the lines of code. `from_shell`:
+    the Python that would train is not this one but that of the shell.
     """
     from tensortime import comparison, present, stored  # 20 ms that the other verbs need not pay
 
@@ -400,7 +402,7 @@ def diff(
         else:
             refuse_wide_project(place.project)
             old = stored.of_backup(opened, target)
-            new = present.of_project(place, opened, config, old, monitor)
+            new = present.of_project(place, opened, config, old, from_shell=from_shell, monitor=monitor)
         return comparison.compare(old, new, patch=patch)
     except OSError as problem:
         raise environment_failure(place.store, problem) from problem

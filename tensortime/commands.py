@@ -214,7 +214,15 @@ def diff(common: Common, a: str, b: str | None, patch: bool) -> int:
     """`tensortime diff`."""
 
     def work(monitor: TerminalMonitor) -> int:
-        report = api.diff(a, b, patch=patch, directory=common.directory, store=common.store, monitor=monitor)
+        report = api.diff(
+            a,
+            b,
+            patch=patch,
+            directory=common.directory,
+            store=common.store,
+            from_shell=True,
+            monitor=monitor,
+        )
         monitor.clear()
         if common.as_json:
             put_json(documents.diff_json(report))

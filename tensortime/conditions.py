@@ -132,11 +132,23 @@ def compare_environments(
     """What differs between the surroundings of two run.json."""
     left, right = surroundings(old, old_project), surroundings(new, new_project)
     found = compare_recorded(left, right)
-    if left.get("python.executable") == right.get("python.executable"):
-        # The same Python: how it was found is no difference.
-        found = tuple(one for one in found if one.key != "python.source")
-    one, other = variables(old), variables(new)
+    found = tuple(one for one in found if not is_said_otherwise(one, left, right))
+    launched = "launch" not in (key for run in (old, new) for key, value in run.items() if value is None)
+    one, other = variables(old, launched), variables(new, launched)
     return found if one is None or other is None else found + compare_values(one, other)
+
+
+def is_said_otherwise(change: ValueChange, left: Facts, right: Facts) -> bool:
+    """Whether the same Python is only named in another way: `bin/python3`, found in VIRTUAL_ENV, known as 3.11."""
+    if change.key == "python.version":
+        shorter, longer = sorted((str(change.old), str(change.new)), key=len)
+        return longer.startswith(shorter + ".")
+    if change.key in ("python.executable", "python.source"):
+        one, other = (
+            re.sub(r"\d[\d.]*t?$", "", str(side.get("python.executable"))) for side in (left, right)
+        )
+        return one == other
+    return False
 
 
 def surroundings(run: Facts, project: str) -> dict[str, object]:
@@ -154,14 +166,15 @@ def surroundings(run: Facts, project: str) -> dict[str, object]:
     return found
 
 
-def variables(run: Facts) -> Facts | None:
-    """The variables that a run.json tells, and of how it was launched what can matter; None where it tells none.
+def variables(run: Facts, launched: bool) -> Facts | None:
+    """The variables that a run.json tells, and if `launched` of how it was launched what can matter.
 
-    Which ones are told is a fixed list: one that is missing was not set.
+    Which ones are told is a fixed list: one that is missing was not set. None where its version knew no such list.
     """
-    if not isinstance(run.get("environment"), Mapping):
+    if "machine" not in run and "environment" not in run:
         return None
-    launch = {key: value for key, value in part(run, "launch").items() if OF_A_LAUNCH.search(str(key))}
+    launch = part(run, "launch") if launched else {}
+    launch = {key: value for key, value in launch.items() if OF_A_LAUNCH.search(str(key))}
     return {**part(run, "environment"), **launch}
 
 
@@ -206,7 +219,7 @@ def compare_machines(old: Facts, new: Facts) -> tuple[ValueChange, ...]:
     """What differs between the machines of two run.json."""
     found = compare_recorded(named(old), named(new))
     one, other = part(old, "machine"), part(new, "machine")
-    if not one or not other:
+    if not one or not other or "error" in one or "error" in other:
         return found
     # What a machine does not have is not told; what a program had loaded does not belong to the machine.
     both = "torch" in one and "torch" in other

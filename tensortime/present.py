@@ -3,28 +3,26 @@
 import contextlib
 import os
 import stat
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from blake3 import blake3
 
 from tensortime import fsops
+from tensortime.collector import start_collecting
 from tensortime.commits import outside_facts
 from tensortime.config import Config
 from tensortime.differences import FILE, Side
-from tensortime.environment import start_collecting
 from tensortime.findings import FileStat, Scan
 from tensortime.formats import RelPath, bytes_of, text_of
 from tensortime.ignoring import Rules
 from tensortime.intake import THREADS, Source, batches, in_threads, read_bytes
 from tensortime.manifest import common_umask
 from tensortime.monitor import Meter, Monitor
-from tensortime.packages import decode_packages, encode_packages, installed
+from tensortime.packages import decode_packages
 from tensortime.packs import Kind, object_id
 from tensortime.pairs import State, covering, items_of
 from tensortime.policy import Route, route
@@ -37,19 +35,22 @@ from tensortime.trees import PERMISSIONS
 FACTS_SECONDS = 2.0
 """How long to wait for what git says of the user's repository, once the files are read."""
 
-RUNS_OWN = ("command", "cwd", "launch", "pid")
+RUNS_OWN = ("command", "cwd", "pid", "trackers", "notebook")
 """What belongs to one run: the project as it is now has none of it."""
 
 
-def of_project(place: Place, store: Store, config: Config, like: State, monitor: Monitor) -> State:
+def of_project(
+    place: Place, store: Store, config: Config, like: State, *, from_shell: bool, monitor: Monitor
+) -> State:
     """The project as a backup would find it now. `like`: the state that it will be compared with, which says what
-    need not be read to know that it differs. OSError where the project itself cannot be read."""
-    collector = start_collecting(place.project)
+    need not be read to know that it differs. `from_shell`: the Python that would train is that of the shell.
+    OSError where the project itself cannot be read."""
+    collector = start_collecting(place.project, from_shell=from_shell, whole=False)
     try:
         found = look_around(place, store, config, monitor)
         looks = Looks(place, store, config, like, found)
         files, unread = looks.identify(monitor)
-        facts = collector.finish(FACTS_SECONDS)
+        facts, meta = collector.finish(FACTS_SECONDS)
     finally:
         collector.cancel()
     links = {link.path: (None, link.target) for link in found.links}
@@ -70,10 +71,11 @@ def of_project(place: Place, store: Store, config: Config, like: State, monitor:
         items,
         {
             **{key: value for key, value in facts.items() if key not in RUNS_OWN},
+            "launch": None,
             "outside": outside_facts(found),
         },
         left_out=frozenset({*ignored, *unread, *hidden}),
-        packages=packages_now(facts),
+        packages=decode_packages(meta[b"packages.txt"]) if b"packages.txt" in meta else None,
         read=looks.read,
     )
 
@@ -89,20 +91,6 @@ def look_around(place: Place, store: Store, config: Config, monitor: Monitor) ->
         follow=config.follow,
         monitor=monitor,
     )
-
-
-def packages_now(facts: Mapping[str, object]) -> Mapping[str, str]:
-    """The packages of the Python that would train, as a backup made now would record them."""
-    python = facts.get("python")
-    return decode_packages(encode_packages(installed(sys.path), python if isinstance(python, dict) else {}))
-
-
-@dataclass(frozen=True)
-class Task:
-    """A file to read for its identity."""
-
-    file: FileStat
-    large: bool
 
 
 class Looks:

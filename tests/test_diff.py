@@ -461,8 +461,9 @@ def test_environment_and_machine(lab: Tree) -> None:
 
 def test_how_the_same_python_was_found_is_no_difference(lab: Tree) -> None:
     """The training itself and the shell of the command line name one Python in two ways."""
-    for name, source in (("x", "this process"), ("y", "VIRTUAL_ENV")):
-        python = {"version": "3.11.1", "executable": "/a/bin/python", "source": source}
+    ways = {"x": ("3.11.1", "/a/bin/python3", "this process"), "y": ("3.11", "/a/bin/python", "VIRTUAL_ENV")}
+    for name, (version, executable, source) in ways.items():
+        python = {"version": version, "executable": executable, "source": source}
         forged(lab, name, {**command("a"), "python": python})
     assert diff(lab, "x", "y").is_empty
 

@@ -325,10 +325,12 @@ def test_from_a_training_to_the_command_line_nothing_differs(lab: Tree) -> None:
     lab.file(
         "train.py", b"import sys\nfrom tensortime import TimeMachine\nTimeMachine(exp_dir='t').backup()\n"
     )
-    subprocess.run([sys.executable, "train.py", "--lr", "1"], cwd=lab.root, check=True, capture_output=True)
-    first, *rest = run_cli("diff", "t", cwd=lab.root).stdout.splitlines()
-    assert first == "t:1 -> the project now"
-    assert rest[0] == "no difference"
+    # As in a shell with an activated environment.
+    env = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    words = ["python", "train.py", "--lr", "1"]
+    subprocess.run(words, cwd=lab.root, check=True, capture_output=True, env=env)
+    done = run_cli("diff", "t", cwd=lab.root, env=env)
+    assert done.stdout == "t:1 -> the project now\nno difference\n"
 
 
 def test_what_lies_behind_a_link_out_of_the_project_is_data(lab: Tree, tmp_path: Path) -> None:
@@ -347,3 +349,24 @@ def test_what_lies_behind_a_link_out_of_the_project_is_data(lab: Tree, tmp_path:
     assert api.diff("b", "c", directory=lab.root).causes.data == (found,)
     done = run_cli("diff", "b", cwd=lab.root)
     assert "data         raw  1 file, 2 B -> 2 files, 5 B, behind the link, not stored" in done.stdout
+
+
+def test_what_changed_around_the_project(lab: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that was installed since, and variables that are others now, are causes; ids of a job are none."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    api.backup(directory=lab.root, name="b")
+    for name in ("SLURM_JOB_ID", "WORLD_SIZE"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    monkeypatch.setenv("PYTHONHASHSEED", "0")
+    (tmp_path / "site" / "tensorchronic-1.5.dist-info").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    causes = now(lab, "b").causes
+    assert [(one.key, one.old, one.new) for one in causes.packages] == [("tensorchronic", None, "1.5")]
+    assert [(one.key, one.old, one.new) for one in causes.environment] == [
+        ("CUDA_VISIBLE_DEVICES", "0", "1"),
+        ("PYTHONHASHSEED", None, "0"),
+    ]
+    assert causes.machine == ()
