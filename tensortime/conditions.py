@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 
 from tensortime.differences import (
     ADDED,
@@ -210,9 +211,17 @@ def outside(run: Facts) -> dict[str, FileFacts]:
         if isinstance(row, Mapping) and row.get("complete") is True:
             size, files = row.get("bytes"), row.get("files")
             if isinstance(size, int) and isinstance(files, int):
-                target, newest = str(row.get("target")), str(row.get("newest"))
+                target, newest = str(row.get("target")), moment(str(row.get("newest")))
                 found[str(row.get("path"))] = FileFacts(OUTSIDE, size, None, None, target, files, newest)
     return found
+
+
+def moment(time: str) -> str:
+    """An ISO time in UTC: run.json tells it in the zone of its machine."""
+    try:
+        return datetime.fromisoformat(time).astimezone(UTC).isoformat()
+    except (ValueError, OverflowError):
+        return time
 
 
 def compare_machines(old: Facts, new: Facts) -> tuple[ValueChange, ...]:

@@ -155,7 +155,7 @@ def pair_up(a: State, b: State) -> list[Pair]:
     """The paths that differ, by path."""
     found = []
     twins = equal_under_another_id(a, b)
-    for path in sorted(a.items.keys() | b.items.keys()):
+    for path in a.items.keys() | b.items.keys():
         old, new = a.items.get(path), b.items.get(path)
         if old is not None and new is not None and path in twins:
             new = new._replace(identity=old.identity, large=old.large)
@@ -169,7 +169,7 @@ def pair_up(a: State, b: State) -> list[Pair]:
         old, new = (None if one is not None and is_filled(one) else one for one in (old, new))
         if old is not None or new is not None:
             found.append(Pair(path, old, new, path))
-    return found
+    return sorted(found, key=lambda one: one.path)
 
 
 def is_filled(item: Item) -> bool:

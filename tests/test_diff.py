@@ -487,6 +487,16 @@ def test_a_strange_run_json_breaks_nothing(lab: Tree, run: bytes) -> None:
     assert told(report.causes.code) == {"src/model.py": "added", "train.py": "added"}
 
 
+def test_one_moment_in_two_time_zones_is_one_moment(lab: Tree) -> None:
+    """What lies behind a link did not change because another machine tells its time in another zone."""
+    row = {"path": "raw", "target": "/sets", "files": 1, "bytes": 2, "complete": True}
+    for name, newest in (("x", "2026-01-01T01:00:00+01:00"), ("y", "2026-01-01T00:00:00+00:00")):
+        forged(lab, name, {**command("a"), "outside": [{**row, "newest": newest}]})
+    assert diff(lab, "x", "y").is_empty
+    forged(lab, "z", {**command("a"), "outside": [{**row, "newest": "2026-01-01T00:00:01+00:00"}]})
+    assert told(diff(lab, "x", "z").causes.data) == {"raw": "changed"}
+
+
 # --- what one side left out
 
 
