@@ -110,13 +110,17 @@ def backup(
     metrics: Mapping[str, object] | None = None,
     rehash: bool = False,
     from_shell: bool = False,
+    command: Sequence[str] | None = None,
+    typed_in: str | None = None,
+    large_until: float | None = None,
     monitor: Monitor = SILENT,
 ) -> BackupReport:
     """Back up the project, or with `add` put only these paths on top of an experiment's newest backup.
 
     `joins`: continue the experiment called `name` if there is one, instead of starting `name-2`. Left out, `add`
     joins, without `name` the newest experiment. `from_shell`: made for a command that a person types, so the Python
-    whose packages are recorded is not this one but that of the shell. With TENSORTIME=off nothing is done, and the report's experiment
+    whose packages are recorded is not this one but that of the shell; `command`, `typed_in`: that command, and where.
+    `large_until`: see BackupOptions. With TENSORTIME=off nothing is done, and the report's experiment
     is None. Raises TensorTimeError; nothing is published then.
     """
     check_texts(note=note, name=name or "")
@@ -139,12 +143,13 @@ def backup(
         ignored_by_config=config.ignore,
         is_hardlink=Matcher.of("hardlink", config.hardlink, place.project).covers,
         max_store=config.max_store,
+        large_until=large_until,
     )
     # Not for `log` and `show`: what finds out about the run takes longer to load than they take altogether.
     from tensortime.collector import start_collecting
 
     newest = add is not None and name is None and joins is None
-    collector = start_collecting(place.project, from_shell=from_shell, whole=add is None)
+    collector = start_collecting(place.project, command, typed_in, from_shell=from_shell, whole=add is None)
     return back_up(place, options, collector, newest=newest, monitor=monitor)
 
 
@@ -171,6 +176,17 @@ def back_up(
         raise environment_failure(place.store, problem) from problem
     finally:
         collector.cancel()
+
+
+def is_backed_up(place: Place) -> bool:
+    """Whether there is a store, and it is this project's: its own, or one elsewhere that has backups of it."""
+    if not is_store(place.store):
+        return False
+    return (
+        place.store_inside
+        or place.parent is not None
+        or bool(visible(place, open_store(place.store))[0].experiments)
+    )
 
 
 def paths_to_add(place: Place, add: Sequence[PathLike]) -> tuple[RelPath, ...]:
