@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tensortime import commands
+from tensortime import hook as shell_hook
 from tensortime.commands import Common
 from tensortime.errors import UsageError, message
 from tensortime.manual import Section, manual_page
@@ -243,6 +244,20 @@ def tag(
 def config(directory: Directory = None, store: StoreOption = None, as_json: Json = False) -> None:
     """Parse `tensortime config`."""
     raise typer.Exit(commands.config(Common(directory, store, as_json)))
+
+
+@app.command(
+    cls=Verb,
+    help=tr(
+        'Print the shell hook: with eval "$(tensortime hook bash)" in ~/.bashrc, a typed command that trains is '
+        "preceded by a backup."
+    ),
+)
+def hook(
+    shell: Annotated[str | None, typer.Argument(metavar="SHELL", help=tr("bash, zsh or fish."))] = None,
+) -> None:
+    """Parse `tensortime hook`."""
+    raise typer.Exit(shell_hook.answer(shell))
 
 
 def verb_first(arguments: list[str]) -> list[str]:

@@ -17,7 +17,7 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
-    time_machine  commands  manual
+    time_machine  commands  hook  manual
     terminal  prompt  render_diff
     render  documents
     recollection
@@ -35,9 +35,9 @@ LAYERS = """
     reports  differences  store  ignoring  trees  collector
     mending  environment  statcache
     pushed  interpreter  machine  launch  trackers  notebook
-    shadow  repository  packages  sidecar  config  manifest  trailers  policy  names  monitor
+    shadow  repository  packages  sidecar  config  manifest  trailers  policy  names  monitor  handover
     gitcommand  redaction  messages
-    errors  formats  fsops  packs  ranks  chinese
+    errors  formats  fsops  packs  ranks  chinese  commandline
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
 
@@ -45,7 +45,7 @@ LEVEL = {
     name: number for number, line in enumerate(reversed(LAYERS.strip().splitlines())) for name in line.split()
 }
 TOP = {"__init__", "__main__"}
-FACES = {"cli", "commands", "time_machine", "__main__"}
+FACES = {"cli", "commands", "hook", "time_machine", "__main__"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {
@@ -124,6 +124,12 @@ def test_nothing_starts_processes_behind_the_door() -> None:
     forbidden = re.compile(f"{starts}|{changes}")
     found = {(name, call) for name in MODULES for call in calls(parsed(name)) if forbidden.fullmatch(call)}
     assert not found
+
+
+def test_only_the_hook_ends_the_process() -> None:
+    """A shell waits for the hook, whatever it hangs on; nobody else may end a process without its clean-up."""
+    ends = {"os._exit", "os.abort", "os.kill"}
+    assert {name for name in MODULES if ends & set(calls(parsed(name)))} == {"hook"}
 
 
 def test_only_the_faces_speak() -> None:
