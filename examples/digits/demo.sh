@@ -49,6 +49,9 @@ run tensortime log
 say "All about the newest one, which is always called @:"
 run tensortime show @
 
+say "What made the difference between the first and the newest? Causes first, then effects."
+run tensortime diff lr0.001 @
+
 say "Back to the first. Any part of its name will do that no other name has."
 run tensortime restore lr0.001
 restored=$(echo tensortime/*lr0.001)

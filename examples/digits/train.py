@@ -17,7 +17,7 @@ parser.add_argument("--seed", type=int, default=0)
 args = parser.parse_args()
 
 tm = TimeMachine(exp_suffix=f"lr{args.lr}")
-tm.backup()  # before the training: everything that it reads
+tm.backup(params=vars(args))  # before the training: everything that it reads
 
 ACTIVATION = "relu"
 TEST_SHARE = 0.2
@@ -41,4 +41,5 @@ Path("save").mkdir(exist_ok=True)
 np.savez("save/model.npz", *model.coefs_, *model.intercepts_)
 Path("save/metrics.json").write_text(json.dumps({"loss": model.loss_, "accuracy": accuracy}, indent=2) + "\n")
 
-tm.backup(add=["save"])  # after the training: what it made, in the same experiment
+# after the training: what it made, in the same experiment
+tm.backup(add=["save"], metrics={"loss": model.loss_, "accuracy": accuracy})
