@@ -175,7 +175,7 @@ def back_up(
     except OSError as problem:
         raise environment_failure(place.store, problem) from problem
     finally:
-        collector.cancel()
+        collector.close()
 
 
 def is_backed_up(place: Place) -> bool:

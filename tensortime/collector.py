@@ -22,6 +22,10 @@ from tensortime.repository import NOT_IN_TIME, Facts, GitCalls, facts_of_files, 
 from tensortime.trackers import tracker_runs
 
 
+LINGER_SECONDS = 0.5
+"""What still reads by then hangs on a file server, and is left to itself."""
+
+
 class Collector:
     """The facts of one backup: asked in threads of their own, beside the reading of the files.
 
@@ -97,6 +101,14 @@ class Collector:
     def cancel(self) -> None:
         """End a git that is still running; its thread then ends by itself. May be called again and again."""
         self._calls.stop()
+
+    def close(self) -> None:
+        """Cancel, and wait a moment for the threads: nothing of ours goes on beside the training."""
+        self.cancel()
+        end = time.monotonic() + LINGER_SECONDS
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(0.0, end - time.monotonic()))
 
     def _note_notebook(self) -> None:
         """The cells that were run, where there are any, and the command without the kernel's connection."""

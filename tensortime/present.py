@@ -52,7 +52,7 @@ def of_project(
         files, unread = looks.identify(monitor)
         facts, meta = collector.finish(FACTS_SECONDS)
     finally:
-        collector.cancel()
+        collector.close()
     links = {link.path: (None, link.target) for link in found.links}
     folders = {one.path: (stat.S_IMODE(one.mode) & PERMISSIONS, one.empty) for one in found.folders}
     umask = common_umask(

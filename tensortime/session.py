@@ -22,8 +22,8 @@ class Collector(Protocol):
     ) -> tuple[dict[str, object], dict[bytes, bytes]]:
         """What is known by now, and the files of `.tensortime/` that belong to it; they tell only of what is held."""
 
-    def cancel(self) -> None:
-        """Nobody waits for it any more."""
+    def close(self) -> None:
+        """Nobody waits for it any more; when this returns, it has ended where it can be ended."""
 
 
 @dataclass(frozen=True)
