@@ -12,9 +12,23 @@ if TYPE_CHECKING:
     from tensortime.api import backup, log, restore, show
     from tensortime.errors import TensorTimeError
     from tensortime.time_machine import TimeMachine
+    from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
 
 __version__ = "0.2.0"
-__all__ = ["TensorTimeError", "TimeMachine", "__version__", "backup", "log", "restore", "show"]
+__all__ = [
+    "TensorTimeError",
+    "TimeMachine",
+    "__version__",
+    "backup",
+    "du",
+    "log",
+    "restore",
+    "rm",
+    "rm_worktree",
+    "show",
+    "trashed",
+    "undelete",
+]
 
 _HOMES = {
     "TimeMachine": "time_machine",
@@ -23,6 +37,11 @@ _HOMES = {
     "log": "api",
     "restore": "api",
     "show": "api",
+    "du": "upkeep",
+    "rm": "upkeep",
+    "rm_worktree": "upkeep",
+    "trashed": "upkeep",
+    "undelete": "upkeep",
 }
 
 

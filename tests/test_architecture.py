@@ -19,17 +19,19 @@ LAYERS = """
     cli
     time_machine  commands
     terminal
+    upkeep_text
     render  documents
+    upkeep
     api
     extraction
-    snapshot  checkout
+    snapshot  checkout  usage  clearance
     publication
-    commits  destination  reach
+    commits  destination  reach  trash
     intake  worktrees  session
-    history  project  scan  folding  hardlinks
+    history  project  scan  folding  hardlinks  retention
     walk
     glances
-    findings
+    findings  inventory
     reports  store  ignoring  trees
     mending  environment  statcache
     shadow  repository  sidecar  config  manifest  trailers  policy  names  monitor
