@@ -251,7 +251,13 @@ def find(experiment: str, directory: PathLike | None, store: PathLike | None) ->
 
 def resolve(place: Place, opened: Store, experiment: str) -> history.Target:
     """The backup that a person named: of this project, or by its name one of another in the same store."""
-    own, catalog = visible(place, opened)
+    return resolve_among(opened, *visible(place, opened), experiment)
+
+
+def resolve_among(
+    opened: Store, own: history.Catalog, catalog: history.Catalog, experiment: str
+) -> history.Target:
+    """As `resolve`, where the experiments are read already; `own`: those of this project."""
     text = as_meant(experiment)
     try:
         # Who names a store from a folder that it does not know means what is in it.

@@ -40,10 +40,11 @@ class KeepRules:
 
 def duration_ns(text: str) -> int:
     """`30d`, `12h`, `1w3d` in nanoseconds; UsageError for anything else."""
-    if not re.fullmatch(r"(\d{1,6}[hdwy])+", text):
+    if not re.fullmatch(r"([0-9]{1,6}[hdwy])+", text):
         raise UsageError("{text} is no duration", text=text, hint="write 30d, 12h, 2w or 1y")
     return (
-        sum(int(count) * SECONDS[unit] for count, unit in re.findall(r"(\d+)([hdwy])", text)) * 1_000_000_000
+        sum(int(count) * SECONDS[unit] for count, unit in re.findall(r"([0-9]+)([hdwy])", text))
+        * 1_000_000_000
     )
 
 

@@ -79,7 +79,7 @@ def totals_text(report: UsageReport, width: int, tr: Translator) -> list[str]:
         (all_of.packs, tr("small files and history, packs: {count}", count=f"{all_of.pack_count:,}")),
     ]
     optional = [
-        (all_of.shared, tr("of these shared by experiments: freed when all of them go (du A B… adds up)")),
+        (all_of.shared, tr("of these shared: freed when all that share them go (du A B adds up)")),
         (all_of.linked, tr("of these hard links to files of yours: no removal frees them")),
         (all_of.unreached, tr("needed by nothing: tensortime gc frees it")),
         (all_of.others, tr("kept by restored folders, pins and branches alone")),
