@@ -118,6 +118,7 @@ def usage_json(report: UsageReport, limit: int | None) -> dict[str, object]:
                 "backups": one.backups,
                 "bytes": one.bytes,
                 "freed": one.freed,
+                "held": one.held,
             }
             for one in rows
         ],

@@ -56,6 +56,15 @@ def usage_text(
         columns(header, rows, width) if rows else [tr("no experiment yet: tensortime backup makes the first")]
     )
     lines += more_line(len(report.experiments), len(shown), tr)
+    lines += [
+        tr(
+            "{name}: its restored folder holds {size} more",
+            name=fit_middle(printable(one.name), max(width - 42, LEAST)),
+            size=size_text(one.held),
+        )
+        for one in shown
+        if one.held
+    ]
     if report.together is not None:
         lines.append(tr("if all of these went: {size}", size=size_text(report.together)))
     if report.paths is not None:
@@ -136,11 +145,14 @@ def removal_text(report: RemovalReport, tr: Translator = ENGLISH) -> list[str]:
         named = " ".join(map(command_word, gone)) if len(gone) <= LISTED else tr("NAME…")
         lines.append(tr("take back: tensortime undelete {names}", names=named))
     if report.freeable is not None and gone:
+        size, count = size_text(report.freeable), report.trashed
         lines.append(
-            tr(
-                "nothing is freed yet: tensortime gc --trash would free {size}, with all {count} in the trash",
-                size=size_text(report.freeable),
-                count=report.trashed,
+            tr("tensortime gc --trash would then free {size} ({count} in the trash)", size=size, count=count)
+            if report.dry_run
+            else tr(
+                "nothing is freed yet: tensortime gc --trash frees {size} ({count} in the trash)",
+                size=size,
+                count=count,
             )
         )
     return [*lines, *open_text(report.open_worktrees, tr)]
@@ -164,7 +176,8 @@ def said(reason: Message, tr: Translator) -> str:
 def open_text(folders: Sequence[Restored], tr: Translator) -> list[str]:
     """The restored folders of what was removed."""
     return [
-        tr("its restored folder stays as it is: {path}", path=printable(one.path)) for one in folders[:LISTED]
+        tr("its restored folder stays, and keeps what it came from: {path}", path=printable(one.path))
+        for one in folders[:LISTED]
     ]
 
 

@@ -129,7 +129,10 @@ def test_a_hole_takes_no_room(tmp_path: Path) -> None:
 def test_restored_folders_hold_what_they_came_from(project: Path) -> None:
     """An open restored folder needs its backup: that experiment frees nothing until the folder is gone."""
     tensortime.restore("c:1", directory=project)
-    assert rows(tensortime.du(directory=project))["c"][1] == near(400 * BLOCK)
+    report = tensortime.du(directory=project)
+    assert rows(report)["c"][1] == near(400 * BLOCK)
+    assert [one.held for one in report.experiments if one.name == "c"] == [near(500 * BLOCK)]
+    assert "c: its restored folder holds 2.0 MB more" in usage_text(report, 20, 80, datetime.now())
     tensortime.rm_worktree("c:1", directory=project)
     assert rows(tensortime.du(directory=project))["c"][1] == near(900 * BLOCK)
 
@@ -220,7 +223,7 @@ def hostile_report() -> UsageReport:
     """Names and paths that would like to rule the terminal."""
     names = [ExperimentName("学习率-" * 9 + "z"), ExperimentName("a" * 200), ExperimentName("b")]
     return UsageReport(
-        tuple(ExperimentUsage(name, 1_700_000_000_000_000_000, 12, 10**12, 10**6) for name in names),
+        tuple(ExperimentUsage(name, 1_700_000_000_000_000_000, 12, 10**12, 10**6, 10**9) for name in names),
         10**9,
         Totals(10**12, 12345, 10**9, 51, 10**9, 10**8, 10**7, 3, 10**6, 10**5, 10**5, 10**5, 10**10),
         "/store",
