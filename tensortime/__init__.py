@@ -9,7 +9,7 @@ Importing this loads nothing else: train.py pays for what it uses, when it uses 
 
 TYPE_CHECKING = False  # as type checkers know it; `typing` itself would take longer to load than all of this
 if TYPE_CHECKING:
-    from tensortime.api import backup, log, restore, show
+    from tensortime.api import backup, log, note, restore, settings, show, tag
     from tensortime.errors import TensorTimeError
     from tensortime.time_machine import TimeMachine
     from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
@@ -22,10 +22,13 @@ __all__ = [
     "backup",
     "du",
     "log",
+    "note",
     "restore",
     "rm",
     "rm_worktree",
+    "settings",
     "show",
+    "tag",
     "trashed",
     "undelete",
 ]
@@ -35,8 +38,11 @@ _HOMES = {
     "TensorTimeError": "errors",
     "backup": "api",
     "log": "api",
+    "note": "api",
     "restore": "api",
+    "settings": "api",
     "show": "api",
+    "tag": "api",
     "du": "upkeep",
     "rm": "upkeep",
     "rm_worktree": "upkeep",

@@ -6,16 +6,6 @@ import sys
 
 from tensortime import __version__
 
-WELCOME = """\
-TensorTime backs up the whole project at every run: code, data, models.
-
-  tensortime backup --note "lr 3e-4"     back up the project now
-  tensortime log                         list the experiments
-  tensortime restore @                   bring the newest back, in a new folder
-
-Verbs: backup, log, show, restore, du, rm, undelete. tensortime --help says more, tensortime VERB --help says all.
-"""
-
 
 def occupy_standard_streams() -> None:
     """Where stdin, stdout or stderr was closed, no file of the store may get its number: others write to it."""
@@ -44,13 +34,15 @@ def main() -> None:
 
 def dispatch(arguments: list[str]) -> int:
     """Answer the plain calls at once, hand all others to typer; returns the exit code."""
-    if not arguments or arguments == ["--version"]:
-        sys.stdout.write(WELCOME if not arguments else f"tensortime {__version__}\n")
+    if arguments == ["--version"]:
+        sys.stdout.write(f"tensortime {__version__}\n")
         return 0
-    if arguments in (["log"], ["backup"]):
+    if arguments in ([], ["log"], ["backup"]):
         from tensortime import commands
 
         common = commands.Common()
+        if not arguments:
+            return commands.welcome(common)
         if arguments == ["log"]:
             return commands.log(common, None, False)
         return commands.backup(common, "", None, [], [], False)

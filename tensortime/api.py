@@ -5,11 +5,11 @@ The command line and TimeMachine call the same functions. None of them prints, a
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from tensortime import checkout, extraction, history, snapshot
-from tensortime.config import Config, load_config
+from tensortime import checkout, editing, extraction, history, snapshot
+from tensortime.config import KEYS, Config, load_config
 from tensortime.environment import start_collecting
 from tensortime.errors import (
     Damaged,
@@ -27,14 +27,23 @@ from tensortime.formats import RelPath, bytes_of, text_of
 from tensortime.ignoring import Matcher
 from tensortime.intake import FULL
 from tensortime.manifest import ManifestEntry
+from tensortime.messages import Translator, choose_language
 from tensortime.monitor import Monitor, NullMonitor
 from tensortime.names import ExperimentName
 from tensortime.project import Place, find_place, refuse_store_around, refuse_wide_project, upward
 from tensortime.ranks import is_off
-from tensortime.reports import BackupReport, LogReport, RestoreReport, ShowReport
+from tensortime.reports import (
+    BackupReport,
+    Experiment,
+    LogReport,
+    RestoreReport,
+    Setting,
+    SettingsReport,
+    ShowReport,
+)
 from tensortime.session import BackupOptions
 from tensortime.sidecar import rehash_object
-from tensortime.store import Store, create_store, is_store, open_store
+from tensortime.store import DEFAULT_STORE, Store, create_store, is_store, open_store
 from tensortime.trash import trash_hint
 
 SILENT = NullMonitor()
@@ -53,13 +62,29 @@ def locate(directory: PathLike | None = None, store: PathLike | None = None) -> 
             "the current folder was deleted", hint="cd into the project, or use -C DIR"
         ) from problem
     if not os.path.isdir(start):
-        state = "is not a folder" if os.path.lexists(start) else "does not exist"
-        raise NotAProject("{folder} {state}", folder=start, state=state, hint="-C takes the project's folder")
-    asked = os.fspath(store) if store is not None else os.environ.get("TENSORTIME_STORE") or None
-    place = find_place(start, asked, lambda folder: load_config(folder).backup_dir)
+        hint = "-C takes the project's folder"
+        if os.path.lexists(start):
+            raise NotAProject("{folder} is not a folder", folder=start, hint=hint)
+        raise NotAProject("{folder} does not exist", folder=start, hint=hint)
+    place = place_around(start, store)
     if place.parent is None and not place.store_inside and is_store(place.store):
         place = replace(place, project=recorded_project(place))
     return place, load_config(place.project)
+
+
+def place_around(start: str, store: PathLike | None) -> Place:
+    """The project and store of a folder, as the paths and the configuration tell."""
+    asked = os.fspath(store) if store is not None else os.environ.get("TENSORTIME_STORE") or None
+    return find_place(start, asked, lambda folder: load_config(folder).backup_dir)
+
+
+def translator(directory: PathLike | None = None, store: PathLike | None = None) -> Translator:
+    """The language for the person who works around a folder. What is wrong there is for others to say."""
+    configured = None
+    with contextlib.suppress(TensorTimeError, OSError):
+        start = os.path.realpath(directory or os.getcwd())
+        configured = load_config(place_around(start, store).project).lang
+    return Translator(choose_language(os.environ, configured))
 
 
 def recorded_project(place: Place) -> str:
@@ -242,6 +267,73 @@ def show(experiment: str, *, directory: PathLike | None = None, store: PathLike 
     )
 
 
+def note(
+    experiment: str, text: str, *, directory: PathLike | None = None, store: PathLike | None = None
+) -> Experiment:
+    """Give an experiment another note; returns the experiment as it is then."""
+    check_texts(note=text)
+    opened, target = find(experiment, directory, store)
+    editing.refuse_older(target)
+    with history.damage_in(target), store_trouble(opened.folder):
+        editing.write_note(opened, target.experiment.name, as_meant(text))
+    return as_it_is_now(opened, target)
+
+
+def tag(
+    experiment: str,
+    tags: Sequence[str],
+    *,
+    remove: bool = False,
+    directory: PathLike | None = None,
+    store: PathLike | None = None,
+) -> Experiment:
+    """Tag an experiment, or with `remove` take these tags off; returns the experiment as it is then."""
+    if isinstance(tags, str):
+        raise TypeError(f"tags must be a list, such as [{tags!r}], not one text")
+    check_texts(tag="".join(tags))
+    opened, target = find(experiment, directory, store)
+    wanted = [as_meant(one) for one in tags]
+    with store_trouble(opened.folder):
+        if remove:
+            editing.remove_tags(opened, target.experiment, wanted)
+        else:
+            editing.add_tags(opened, target, wanted)
+    return as_it_is_now(opened, target)
+
+
+def as_it_is_now(opened: Store, target: history.Target) -> Experiment:
+    """An experiment after an edit."""
+    return history.read_catalog(opened.shadow).find(target.experiment.name) or target.experiment
+
+
+@contextlib.contextmanager
+def store_trouble(store: str) -> Iterator[None]:
+    """What the disk or a permission stops becomes an error that says so."""
+    try:
+        yield
+    except OSError as problem:
+        raise environment_failure(store, problem) from problem
+
+
+def settings(*, directory: PathLike | None = None, store: PathLike | None = None) -> SettingsReport:
+    """What is configured in a project, and where each value comes from."""
+    place, config = locate(directory, store)
+    asked = {
+        "backup_dir": ("--store", store)
+        if store
+        else ("TENSORTIME_STORE", os.environ.get("TENSORTIME_STORE")),
+        "lang": ("TENSORTIME_LANG", os.environ.get("TENSORTIME_LANG")),
+    }
+    implied = {"backup_dir": DEFAULT_STORE, "lang": choose_language(os.environ)}
+    rows = []
+    for key in KEYS:
+        source, value = asked.get(key, ("", None))
+        if not value:
+            source, value = config.sources[key], getattr(config, key)
+        rows.append(Setting(key, implied.get(key) if value is None else value, source))
+    return SettingsReport(place.project, place.store, tuple(rows))
+
+
 def find(experiment: str, directory: PathLike | None, store: PathLike | None) -> tuple[Store, history.Target]:
     """The store and the backup that a person named."""
     place, _ = locate(directory, store)
@@ -318,7 +410,9 @@ def restore(
     """
     if link not in checkout.LINKS:
         raise UsageError(
-            "{link} is no way to place files", link=link, hint="one of " + ", ".join(checkout.LINKS)
+            "{link} is no way to place files",
+            link=link,
+            hint=message("one of {ways}", ways=", ".join(checkout.LINKS)),
         )
     if destination is not None and not os.fspath(destination):
         raise UsageError("the destination is empty", hint="leave it out, or name a new folder")

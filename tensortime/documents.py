@@ -10,7 +10,7 @@ from dataclasses import asdict
 from tensortime.errors import TensorTimeError
 from tensortime.formats import iso_time
 from tensortime.inventory import ClearingReport, RemovalReport, Trash, UndeleteReport, UsageReport
-from tensortime.reports import BackupReport, Experiment, LogReport, RestoreReport, ShowReport
+from tensortime.reports import BackupReport, Experiment, LogReport, RestoreReport, SettingsReport, ShowReport
 
 
 def backup_json(report: BackupReport) -> dict[str, object]:
@@ -88,6 +88,12 @@ def show_json(report: ShowReport) -> dict[str, object]:
         "backups": report.newest,
     }
     return {**shown, "history": history, "run": dict(report.run)}
+
+
+def settings_json(report: SettingsReport) -> dict[str, object]:
+    """The document of `config --json`."""
+    rows = {one.key: {"value": one.value, "source": one.source} for one in report.settings}
+    return {"project": report.project, "store": report.store, "config": rows}
 
 
 def restore_json(report: RestoreReport) -> dict[str, object]:

@@ -147,6 +147,25 @@ class ShowReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of the configuration: its value, and where that comes from."""
+
+    key: str
+    value: object
+    source: str
+    """A file, a variable, or `default`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsReport:
+    """What holds in a project."""
+
+    project: str
+    store: str
+    settings: tuple[Setting, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RestoreReport:
     """What one restore made."""
 

@@ -244,6 +244,14 @@ class Shadow:
             return False
         raise failure(("update-ref", name), done)
 
+    def set_ref(self, name: str, commit: Oid) -> None:
+        """Let a ref point at `commit`, whatever it pointed at."""
+        self.run("update-ref", "--no-deref", name, commit)
+
+    def delete_ref(self, name: str) -> None:
+        """Remove a ref."""
+        self.run("update-ref", "--no-deref", "-d", name)
+
     def lineage(self, tip: Oid) -> list[Oid]:
         """A commit and those before it, newest first."""
         return [Oid(line) for line in self.run("rev-list", "--first-parent", tip).stdout.decode().split()]

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from tensortime import fsops, hardlinks, history, intake
 from tensortime.commits import gather
-from tensortime.errors import NoSpace, message
+from tensortime.errors import NoSpace, listing, message
 from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
 from tensortime.formats import is_under, text_of
@@ -251,7 +251,7 @@ def without_links(
         monitor.warn(
             message(
                 "{path} cannot be hard-linked into {store} ({problem}): {size} are copied",
-                path=text_of(linked[0].path) + (f" and {len(linked) - 1} more" if len(linked) > 1 else ""),
+                path=listing([text_of(file.path) for file in linked], 1),
                 store=os.path.dirname(sidecar.folder),
                 problem=problem,
                 size=sum(file.size for file in linked),

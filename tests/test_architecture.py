@@ -17,14 +17,15 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
-    time_machine  commands
-    terminal
-    upkeep_text
-    render  documents
+    upkeep_commands
+    time_machine  commands  manual
+    terminal  prompt
+    render  documents  upkeep_text
+    text
     upkeep
     api
     extraction
-    snapshot  checkout  usage  clearance
+    snapshot  checkout  editing  usage  clearance
     publication
     commits  destination  reach  trash
     intake  worktrees  session
@@ -44,7 +45,7 @@ LEVEL = {
     name: number for number, line in enumerate(reversed(LAYERS.strip().splitlines())) for name in line.split()
 }
 TOP = {"__init__", "__main__"}
-FACES = {"cli", "commands", "time_machine", "__main__"}
+FACES = {"cli", "commands", "time_machine", "__main__", "upkeep_commands"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {

@@ -15,6 +15,7 @@ VERBS = {
     "backup": ("backup", "--name", "x"),
     "log": ("log",),
     "show": ("show", "base"),
+    "config": ("config",),
     "restore": ("restore", "base"),
     "du": ("du", "base", "--paths"),
     "rm": ("rm", "--keep-last", "1"),

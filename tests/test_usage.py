@@ -17,9 +17,10 @@ from stores import Bulk, thousand
 import tensortime
 from tensortime.errors import UsageError
 from tensortime.inventory import ExperimentUsage, PathUsage, Restored, Totals, UsageReport
+from tensortime.messages import ENGLISH
 from tensortime.names import ExperimentName
-from tensortime.render import cells
 from tensortime.store import open_store
+from tensortime.text import cells
 from tensortime.upkeep_text import trash_text, usage_text
 
 BLOCK = 4096
@@ -132,7 +133,7 @@ def test_restored_folders_hold_what_they_came_from(project: Path) -> None:
     report = tensortime.du(directory=project)
     assert rows(report)["c"][1] == near(400 * BLOCK)
     assert [one.held for one in report.experiments if one.name == "c"] == [near(500 * BLOCK)]
-    assert "c: its restored folder holds 2.0 MB more" in usage_text(report, 20, 80, datetime.now())
+    assert "c: its restored folder holds 2.0 MB more" in usage_text(report, 20, 80, datetime.now(), ENGLISH)
     tensortime.rm_worktree("c:1", directory=project)
     assert rows(tensortime.du(directory=project))["c"][1] == near(900 * BLOCK)
 
@@ -237,7 +238,7 @@ def hostile_report() -> UsageReport:
 def test_tables_fit_their_terminal(width: int) -> None:
     """No row of a table is wider than the terminal (from 80 columns on no line at all), nothing raw gets through, and
     what a name begins and ends with is seen."""
-    lines = usage_text(hostile_report(), 20, width, datetime(2026, 11, 20))
+    lines = usage_text(hostile_report(), 20, width, datetime(2026, 11, 20), ENGLISH)
     assert all(line.isprintable() for line in lines)
     table = lines if width >= 80 else lines[1:4]
     assert max(map(cells, table)) <= width
@@ -258,9 +259,9 @@ def test_tables_fit_their_terminal(width: int) -> None:
 def test_rows_that_are_not_shown_are_counted(project: Path) -> None:
     """Past the limit a line says how many more there are."""
     report = tensortime.du(directory=project)
-    assert "… and 2 more: -n 3 shows all" in usage_text(report, 1, 80, datetime.now())
+    assert "… and 2 more: -n 3 shows all" in usage_text(report, 1, 80, datetime.now(), ENGLISH)
     tensortime.rm(["a", "b"], directory=project)
-    lines = trash_text(tensortime.trashed(directory=project), 1, 80, datetime.now())
+    lines = trash_text(tensortime.trashed(directory=project), 1, 80, datetime.now(), ENGLISH)
     assert "… and 1 more: -n 2 shows all" in lines
 
 
@@ -296,6 +297,6 @@ def test_an_empty_store(tmp_path: Path) -> None:
     Bulk(tmp_path / "p").finish()
     report = tensortime.du(directory=tmp_path / "p")
     assert (
-        usage_text(report, 20, 80, datetime.now())[0]
+        usage_text(report, 20, 80, datetime.now(), ENGLISH)[0]
         == "no experiment yet: tensortime backup makes the first"
     )
