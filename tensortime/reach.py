@@ -8,16 +8,16 @@ Nodes are raw ids: 20 bytes of a git object, 32 of a sidecar object's digest; a 
 `.tensortime/` is a node of its own (`m`, its shards `s`, and 20 bytes), so that a user's file with the same bytes
 keeps nothing.
 
-Reading costs one `git cat-file` over all objects (sizes and types, no data), one over commits and trees, one over
-manifests: O(objects + rows of the trees + lines of the manifests), each tree and manifest parsed once, however many
-experiments share it. `exclusive` answers for all experiments at once and walks every edge at most twice. `closure`
-of one root costs what that root reaches, mostly as unions of sets.
+Reading costs O(objects + rows of the trees + lines of the manifests): one `git cat-file` over all objects (sizes and
+types, no data), one over commits and trees, one over manifests, each parsed once however many experiments share it.
+`exclusive` answers for all experiments at once and walks every edge at most twice; `closure` costs what is reached.
 """
 
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import repeat
 from typing import NamedTuple
 
@@ -55,8 +55,7 @@ class Root:
 
     kind: str
     name: str
-    """The experiment's name, also of its tags and in the trash; of a worktree the folder of its record; else the
-    ref's."""
+    """The experiment's, also of its tags and in the trash; of a worktree the folder of its record; else the ref's."""
     tips: tuple[bytes, ...]
     """Raw ids: one for a ref; for a worktree its HEAD, what a reset or merge left behind, and what is staged."""
     ref: str = ""
@@ -74,10 +73,9 @@ class ObjectStat(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """What is reached and cannot be read: what lies behind it is not known."""
+    """What is reached and cannot be read: what lies behind it is not known. `node`: of a broken ref its name."""
 
     node: bytes
-    """A raw id; of a ref that names nothing its name."""
     problem: str
 
 
@@ -142,12 +140,41 @@ class Reach:
         """The bytes on disk of these nodes: git objects as they are packed, objects by their blocks."""
         return sum(map(self.sizes.get, nodes, repeat(0)))
 
+    def held_by_each(self, groups: Iterable[Iterable[Root]]) -> list[int]:
+        """For each group `held_bytes` of all that it reaches; between neighbours only what differs is walked."""
+        counts: dict[bytes, int] = {}  # how often each node is named by what is reached
+        results, total, before = [], 0, list[bytes]()
+        for group in groups:
+            tips = [tip for root in group for tip in root.tips]
+            total += self._count(counts, tips, 1) + self._count(counts, before, -1)
+            results.append(total)
+            before = tips
+        return results
+
+    def _count(self, counts: dict[bytes, int], tips: Iterable[bytes], step: int) -> int:
+        """Name these nodes once more, or once less; returns by how many bytes more is reached then."""
+        pending, change = list(tips), 0
+        while pending:
+            node = pending.pop()
+            known = counts.get(node, 0)
+            counts[node] = known + step
+            if known == 0 or known + step == 0:  # it is reached now and was not, or the other way round
+                change += step * self.sizes.get(node, 0)
+                pending += self.leaves.get(node, NOTHING)
+                pending += self.inner.get(node, NOTHING)
+        return change
+
     def freed_bytes(self, nodes: Iterable[bytes]) -> int:
         """As `held_bytes`, without objects that are a file of the user too: those blocks stay in use."""
-        return self.held_bytes(node for node in nodes if not is_linked(self.objects.get(node)))
+        return self.held_bytes(node for node in nodes if node not in self.linked)
+
+    @cached_property
+    def linked(self) -> Set[bytes]:
+        """Objects that are a file of the user too."""
+        return {node for node, stored in self.objects.items() if stored.links > 1}
 
     def unreached(self) -> set[bytes]:
-        """Git objects and objects of the sidecar that nothing reaches."""
+        """What nothing reaches."""
         return (self.packed.keys() | self.objects.keys()) - self.live
 
     def missing_objects(self) -> set[Digest]:
@@ -163,14 +190,9 @@ class Reach:
         return found
 
 
-def is_linked(stored: ObjectStat | None) -> bool:
-    """Whether an object is another file too."""
-    return stored is not None and stored.links > 1
-
-
 def digest_of(node: bytes) -> Digest:
     """The digest of an object's node."""
-    return Digest("blake3:" + node.hex())
+    return Digest(f"blake3:{node.hex()}")
 
 
 def node_of(digest: Digest) -> bytes:

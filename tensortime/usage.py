@@ -47,7 +47,11 @@ def measure(
     *alone, trash, others = reach.exclusive([*groups.values(), trash_roots(reach), other_roots(reach)])
     freed = dict(zip(groups, map(reach.freed_bytes, alone), strict=True))
     held = held_by_folders(reach, groups, folders)
-    rows = [usage_of(reach, groups.get(one.name, []), one, freed, held) for one in shown]
+    own = ([root for root in groups.get(one.name, []) if root.kind == EXPERIMENT] for one in shown)
+    rows = [
+        usage_of(one, size, freed.get(one.name, 0), held)
+        for one, size in zip(shown, reach.held_by_each(own), strict=True)
+    ]
     rows.sort(key=lambda row: (-row.freed, -row.bytes, -row.time_ns))
     return UsageReport(
         experiments=tuple(rows),
@@ -92,14 +96,9 @@ def other_roots(reach: Reach) -> list[Root]:
     return [root for root in reach.roots if root.kind in (WORKTREE, PIN, OTHER)]
 
 
-def usage_of(
-    reach: Reach, roots: Iterable[Root], one: Experiment, freed: Mapping[str, int], held: Mapping[str, int]
-) -> ExperimentUsage:
+def usage_of(one: Experiment, size: int, freed: int, held: Mapping[str, int]) -> ExperimentUsage:
     """The row of one experiment; `freed` by it alone, `held`: by it and its restored folders."""
-    own = reach.closure(root for root in roots if root.kind == EXPERIMENT)
-    alone = freed.get(one.name, 0)
-    more = held.get(one.name, alone) - alone
-    return ExperimentUsage(one.name, one.time_ns, one.backups, reach.held_bytes(own), alone, more)
+    return ExperimentUsage(one.name, one.time_ns, one.backups, size, freed, held.get(one.name, freed) - freed)
 
 
 def freed_by(reach: Reach, experiments: Iterable[Experiment], *, with_trash: bool = False) -> int:

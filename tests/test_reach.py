@@ -108,7 +108,7 @@ def test_what_only_one_experiment_keeps(project: Path) -> None:
 
 def test_exclusive_is_what_the_slow_definition_says(tmp_path: Path) -> None:
     """Over experiments that share whole folders, single files and objects in every combination, the one walk finds
-    the same as the difference of two closures for each group."""
+    the same as the difference of two closures for each group; so it is with the bytes that each of them reaches."""
     bulk = Bulk(tmp_path / "p")
     for number in range(24):
         small = {b"%d/%d.py" % (bit, number >> bit): b"%d" % bit for bit in range(5)}
@@ -122,6 +122,7 @@ def test_exclusive_is_what_the_slow_definition_says(tmp_path: Path) -> None:
         others = [root for root in reach.roots if root not in group]
         assert found == reach.closure(group) - reach.closure(others)
     assert any(reach.exclusive(groups))
+    assert reach.held_by_each(groups) == [reach.held_bytes(reach.closure(group)) for group in groups]
 
 
 def test_every_ref_and_every_worktree_is_a_root(project: Path) -> None:
@@ -252,7 +253,7 @@ def test_a_thousand_experiments_in_seconds(tmp_path: Path) -> None:
     started = time.monotonic()
     reach = read_reach(store)
     alone = reach.exclusive([[root] for root in reach.roots])
-    held = [reach.held_bytes(reach.closure([root])) for root in reach.roots]
+    held = reach.held_by_each([root] for root in reach.roots)
     assert time.monotonic() - started < 10
     assert len(reach.roots) == len(alone) == len(held) == 1000
     assert {len(objects(nodes)) for nodes in alone} == {1}
