@@ -21,6 +21,7 @@ from functools import cached_property
 from itertools import repeat
 from typing import NamedTuple
 
+from tensortime.errors import GitFailed
 from tensortime.formats import META, Digest, bytes_of, text_of
 from tensortime.history import EXPERIMENTS, PINS, TAGS, TRASH
 from tensortime.packs import FOLDER, decode_tree
@@ -34,9 +35,6 @@ EXPERIMENT, TAG, TRASHED, PIN, WORKTREE, OTHER = "experiment", "tag", "trash", "
 
 COMMIT_LINK = 0o160000
 """The mode of a submodule in a commit that a person made: its commit is not in this repository."""
-
-READ_AT_ONCE = 16 << 20
-"""Packed bytes of objects that one git process is asked for: it answers into memory."""
 
 SHARED = -1
 """In place of a group's number: more than one reaches it."""
@@ -171,7 +169,7 @@ class Reach:
     @cached_property
     def linked(self) -> Set[bytes]:
         """Objects that are a file of the user too."""
-        return {node for node, stored in self.objects.items() if stored.links > 1}
+        return {node for node, stored in self.objects.items() if is_linked(stored)}
 
     def unreached(self) -> set[bytes]:
         """What nothing reaches."""
@@ -188,6 +186,11 @@ class Reach:
             for node in self.closure([root]) & nodes:
                 found[node].append(root)
         return found
+
+
+def is_linked(stored: ObjectStat | None) -> bool:
+    """Whether an object is another file too."""
+    return stored is not None and stored.links > 1
 
 
 def digest_of(node: bytes) -> Digest:
@@ -237,11 +240,17 @@ def read_roots(store: Store) -> tuple[list[Root], list[Gap]]:
     """All that keeps something, and the refs that name nothing."""
     listed = store.shadow.refs()
     roots = [root_of(ref.name, bytes.fromhex(ref.oid)) for ref in listed.refs]
+    gaps = [Gap(bytes_of(name), "it names nothing") for name in listed.broken]
     for admin in records(store):
-        if os.path.isdir(admin) and not os.path.islink(admin):
-            name = text_of(os.fsencode(os.path.basename(admin)))
-            roots.append(Root(WORKTREE, name, tuple(dict.fromkeys(worktree_tips(store.shadow, admin)))))
-    return roots, [Gap(bytes_of(name), "it names nothing") for name in listed.broken]
+        name = text_of(os.fsencode(os.path.basename(admin)))
+        try:
+            if not os.path.islink(admin):
+                roots.append(Root(WORKTREE, name, tuple(dict.fromkeys(worktree_tips(store.shadow, admin)))))
+        except GitFailed:
+            gaps.append(Gap(bytes_of(name), "what is staged in this restored folder cannot be read"))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it goes away at this moment, or is no record
+    return roots, gaps
 
 
 def root_of(ref: str, tip: bytes) -> Root:
@@ -289,18 +298,21 @@ class Graph:
 def read_containers(shadow: Shadow, listed: ObjectList, graph: Graph) -> None:
     """Read all commits and trees of the store, reached or not: a walk would need a process for each generation."""
     tops: dict[bytes, bytes] = {}
-    for node, raw in contents_of(shadow, listed, listed.trees, graph.unreadable):
+    for node, raw in shadow.contents(listed.packed, listed.trees):
         try:
             read_tree(graph, node, raw)
         except ValueError as problem:
             graph.unreadable[node] = str(problem)
-    for node, raw in contents_of(shadow, listed, listed.commits, graph.unreadable):
+    for node, raw in shadow.contents(listed.packed, listed.commits):
         try:
             top = read_commit(graph, node, raw)
             if top is not None:
                 tops[node] = top
         except ValueError as problem:
             graph.unreadable[node] = str(problem)
+    for node in (*listed.trees, *listed.commits):
+        if node not in graph.inner:
+            graph.unreadable.setdefault(node, "it cannot be read")
     for commit, top in tops.items():
         found = graph.manifests.get(graph.metas.get(top, b""), NOTHING)
         shards = {b"s" + leaf for tree in found for leaf in graph.leaves.get(tree, NOTHING)}
@@ -339,9 +351,7 @@ def read_tree(graph: Graph, node: bytes, raw: bytes) -> None:
 def read_manifests(shadow: Shadow, listed: ObjectList, graph: Graph) -> None:
     """Read each manifest, and each shard of one, once."""
     wanted = {node for children in graph.inner.values() for node in children if len(node) == 21}
-    contents = dict.fromkeys(sorted(node[1:] for node in wanted))
-    unreadable: dict[bytes, str] = {}
-    for oid, raw in contents_of(shadow, listed, contents, unreadable):
+    for oid, raw in shadow.contents(listed.packed, sorted({node[1:] for node in wanted})):
         digests = DIGEST.findall(raw)
         leaves = {bytes.fromhex(digest.decode()) for digest in digests}
         understood = len(digests) == len(ANY_DIGEST.findall(raw))
@@ -350,36 +360,8 @@ def read_manifests(shadow: Shadow, listed: ObjectList, graph: Graph) -> None:
             # Only the first file of a manifest says its format; no line may name its bytes in a way we do not know.
             if not understood or (node.startswith(b"m") and not HEADER.match(raw)):
                 graph.unreadable[node] = "a manifest of a later version, or a damaged one"
-    for oid, problem in unreadable.items():
-        graph.unreadable.update(dict.fromkeys(wanted & {b"m" + oid, b"s" + oid}, problem))
-
-
-def contents_of(
-    shadow: Shadow, listed: ObjectList, nodes: Iterable[bytes], unreadable: dict[bytes, str]
-) -> Iterator[tuple[bytes, bytes]]:
-    """The bytes of these objects, as many at a time as fit into memory; those that cannot be read are noted."""
-    for batch in batches(listed.packed, nodes):
-        left = set(batch)
-        for name, raw in shadow.read_objects([node.hex() for node in batch], missing_ok=True):
-            node = bytes.fromhex(name)
-            left.discard(node)
-            yield node, raw
-        unreadable.update(dict.fromkeys(left, "it cannot be read"))
-
-
-def batches(packed: Mapping[bytes, int], nodes: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """The nodes that the store has, in groups of READ_AT_ONCE packed bytes."""
-    batch: list[bytes] = []
-    size = 0
-    for node in nodes:
-        if node in packed:
-            batch.append(node)
-            size += packed[node]
-            if size > READ_AT_ONCE:
-                yield batch
-                batch, size = [], 0
-    if batch:
-        yield batch
+    unread = (node for node in wanted - graph.leaves.keys() if node[1:] in listed.packed)
+    graph.unreadable.update(dict.fromkeys(unread, "it cannot be read"))
 
 
 def stored_objects(sidecar: Sidecar) -> dict[bytes, ObjectStat]:

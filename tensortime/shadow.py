@@ -18,6 +18,9 @@ from tensortime.gitcommand import check_version, clean_environment, git_program
 
 NO_OID = Oid("0" * 40)
 
+READ_AT_ONCE = 16 << 20
+"""Packed bytes of objects that one git process is asked for: it answers into memory."""
+
 SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -214,6 +217,26 @@ class Shadow:
             elif kind != b"blob":
                 commits.append(oid)
         return ObjectList(packed, tuple(commits), tuple(trees))
+
+    def contents(self, packed: Mapping[bytes, int], nodes: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """The bytes of many objects by their raw ids, as many at a time as fit into memory.
+
+        `packed`: how many bytes each takes in its pack. One that is not in it, or cannot be read, is left out.
+        """
+        batch: list[str] = []
+        size = 0
+        for node in nodes:
+            if node in packed:
+                batch.append(node.hex())
+                size += packed[node]
+            if size > READ_AT_ONCE:
+                yield from self.read_raw(batch)
+                batch, size = [], 0
+        yield from self.read_raw(batch)
+
+    def read_raw(self, names: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:
+        """As `read_objects`, by raw id; what is missing or damaged is left out."""
+        return ((bytes.fromhex(name), raw) for name, raw in self.read_objects(names, missing_ok=True))
 
     def tree(self, commit: Oid) -> list[TreeItem]:
         """All paths of a commit's tree, folders included; Damaged for a path that could lead elsewhere."""

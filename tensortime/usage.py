@@ -25,7 +25,6 @@ from tensortime.reach import (
     WORKTREE,
     Reach,
     Root,
-    batches,
     node_of,
     read_reach,
 )
@@ -166,7 +165,7 @@ def small_paths(shadow: Shadow, reach: Reach, nodes: set[bytes]) -> Iterator[tup
     """Every path in the trees of these commits with each blob it had; a folder that did not change is walked once."""
     trees = [node for node in nodes if node in reach.leaves and len(node) == 20]
     rows: dict[bytes, list[TreeEntry]] = {}
-    for oid, raw in read_batches(shadow, reach, trees):
+    for oid, raw in shadow.contents(reach.packed, trees):
         rows[oid] = decode_tree(raw)
     tops = {child for node in nodes - set(trees) for child in reach.inner.get(node, ()) if child in rows}
     pending = [(b"", tree) for tree in tops]
@@ -189,7 +188,7 @@ def large_paths(shadow: Shadow, reach: Reach, nodes: set[bytes]) -> Iterator[tup
     """Every path in the manifests of these commits with each object it had."""
     shards = {node[1:] for node in nodes if len(node) == 21 and node.startswith(b"s")}
     blobs = {node[1:] for node in nodes if len(node) == 21}
-    for oid, raw in read_batches(shadow, reach, sorted(blobs)):
+    for oid, raw in shadow.contents(reach.packed, sorted(blobs)):
         files = {b"manifest": HEADER, b"manifest.d/x": raw} if oid in shards else {b"manifest": raw}
         try:
             manifest = decode_manifest(files)
@@ -198,13 +197,6 @@ def large_paths(shadow: Shadow, reach: Reach, nodes: set[bytes]) -> Iterator[tup
         for entry in manifest.large():
             if entry.digest is not None:
                 yield entry.path, node_of(entry.digest)
-
-
-def read_batches(shadow: Shadow, reach: Reach, nodes: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """The bytes of these git objects; one that cannot be read is left out."""
-    for batch in batches(reach.packed, nodes):
-        for name, raw in shadow.read_objects([node.hex() for node in batch], missing_ok=True):
-            yield bytes.fromhex(name), raw
 
 
 def worktrees_of(folders: Iterable[Restored], names: Iterable[str]) -> tuple[Restored, ...]:

@@ -238,6 +238,37 @@ def test_damage_is_a_gap_and_not_a_failure(project: Path) -> None:
     assert [root.name for root in needing] == ["a", "b"]
 
 
+@pytest.mark.parametrize("part", [0.0, 0.3, 0.6, 0.9])
+def test_a_pack_that_has_rotted(part: float, project: Path) -> None:
+    """Wherever a pack is damaged, what can be read is read; what lies behind the damage is a gap. (A blob is
+    data, and not read.)"""
+    whole = reach_of(project)
+    for pack in (project / "tensortime/.shadow/objects/pack").glob("*.pack"):
+        data = bytearray(pack.read_bytes())
+        start = 12 + int(part * (len(data) - 32))
+        data[start : start + 60] = bytes(60)
+        pack.chmod(0o600)
+        pack.write_bytes(data)
+    reach = reach_of(project)
+    assert reach.gaps or reach.live == whole.live
+    assert reach.live <= whole.live | {gap.node for gap in reach.gaps}
+    assert reach.objects == whole.objects
+
+
+def test_a_worktree_record_that_is_broken(project: Path) -> None:
+    """An index that git cannot read is a gap, as what is staged there is not known; a file that is no record, or one
+    that goes away at this moment, is nothing."""
+    admin = project / "tensortime/.shadow/worktrees/b"
+    tensortime.restore("b", directory=project)
+    (admin.parent / "stray").write_text("x")
+    (admin.parent / "link").symlink_to(admin)
+    assert reach_of(project).gaps == ()
+    (admin / "index").write_bytes(b"DIRC, or what is left of it")
+    (gap,) = reach_of(project).gaps
+    assert gap.node == b"b" and "staged" in gap.problem
+    assert tensortime.du(directory=project).missing == 1
+
+
 def test_objects_that_are_gone(project: Path) -> None:
     """A digest that a manifest names and the sidecar does not have is listed."""
     store = open_store(str(project / "tensortime"))

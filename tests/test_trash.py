@@ -387,12 +387,18 @@ def fill(disk: Path) -> None:
                 continue
 
 
-def test_rm_and_undelete_on_a_full_disk(tmp_path: Path) -> None:
+@pytest.mark.parametrize("packed", [False, True], ids=["loose refs", "packed refs"])
+def test_rm_and_undelete_on_a_full_disk(packed: bool, tmp_path: Path) -> None:
     """D08: with 0 bytes free an experiment goes into the trash and comes back: the stat cache makes room for a ref."""
     with small_tmpfs(tmp_path / "disk", 8 << 20) as disk:
         tree = Tree(disk / "p").file("train.py", b"1")
+        for number in range(100):
+            tree.file(f"data/a-file-with-a-rather-long-name-{number}.txt")
+        time.sleep(2.1)  # the stat cache remembers only what is older than its racy window
         for name in ("a", "b"):
             tensortime.backup(directory=tree.root, name=name)
+        if packed:
+            store_of(tree.root).shadow.run("pack-refs", "--all")
         fill(disk)
         with pytest.raises(OSError, match="No space left"):
             (disk / "more").write_bytes(b"x")
