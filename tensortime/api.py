@@ -10,7 +10,6 @@ from dataclasses import replace
 
 from tensortime import checkout, editing, extraction, history, snapshot
 from tensortime.config import KEYS, Config, load_config
-from tensortime.environment import start_collecting
 from tensortime.errors import (
     Damaged,
     NoSpace,
@@ -32,6 +31,7 @@ from tensortime.monitor import Monitor, NullMonitor
 from tensortime.names import ExperimentName
 from tensortime.project import Place, find_place, refuse_store_around, refuse_wide_project, upward
 from tensortime.ranks import is_off
+from tensortime.redaction import redact_named
 from tensortime.reports import (
     BackupReport,
     Experiment,
@@ -41,9 +41,10 @@ from tensortime.reports import (
     SettingsReport,
     ShowReport,
 )
-from tensortime.session import BackupOptions
+from tensortime.session import BackupOptions, Collector
 from tensortime.sidecar import rehash_object
 from tensortime.store import DEFAULT_STORE, Store, create_store, is_store, open_store
+from tensortime.trailers import plain
 from tensortime.trash import trash_hint
 
 SILENT = NullMonitor()
@@ -105,12 +106,14 @@ def backup(
     params: Mapping[str, object] | None = None,
     metrics: Mapping[str, object] | None = None,
     rehash: bool = False,
+    from_shell: bool = False,
     monitor: Monitor = SILENT,
 ) -> BackupReport:
     """Back up the project, or with `add` put only these paths on top of an experiment's newest backup.
 
     `joins`: continue the experiment called `name` if there is one, instead of starting `name-2`. Left out, `add`
-    joins, without `name` the newest experiment. With TENSORTIME=off nothing is done, and the report's experiment
+    joins, without `name` the newest experiment. `from_shell`: made for a command that a person types, so the Python
+    whose packages are recorded is not this one but that of the shell. With TENSORTIME=off nothing is done, and the report's experiment
     is None. Raises TensorTimeError; nothing is published then.
     """
     check_texts(note=note, name=name or "")
@@ -125,8 +128,8 @@ def backup(
         note=as_meant(note),
         ignore=tuple(os.fspath(pattern) for pattern in ignore),
         only=None if add is None else paths_to_add(place, add),
-        params=params or {},
-        metrics=metrics or {},
+        params=recorded(params),
+        metrics=recorded(metrics),
         rehash=rehash,
         large_size=config.large_size,
         follow=config.follow,
@@ -134,12 +137,23 @@ def backup(
         is_hardlink=Matcher.of("hardlink", config.hardlink, place.project).covers,
         max_store=config.max_store,
     )
-    return back_up(place, options, newest=add is not None and name is None and joins is None, monitor=monitor)
+    # Not for `log` and `show`: what finds out about the run takes longer to load than they take altogether.
+    from tensortime.collector import start_collecting
+
+    newest = add is not None and name is None and joins is None
+    collector = start_collecting(place.project, from_shell=from_shell, whole=add is None)
+    return back_up(place, options, collector, newest=newest, monitor=monitor)
 
 
-def back_up(place: Place, options: BackupOptions, *, newest: bool, monitor: Monitor) -> BackupReport:
+def recorded(values: Mapping[str, object] | None) -> dict[str, object]:
+    """Params or metrics as they are recorded: as JSON can hold them, without secrets."""
+    return {str(key): redact_named(str(key), plain(value)) for key, value in (values or {}).items()}
+
+
+def back_up(
+    place: Place, options: BackupOptions, collector: Collector, *, newest: bool, monitor: Monitor
+) -> BackupReport:
     """Open the store, making it first if there is none, and make the backup; `newest`: in the newest experiment."""
-    collector = start_collecting(place.project)
     try:
         opened = create_store(place.store)
         announce(place, opened, monitor)

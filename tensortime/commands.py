@@ -150,6 +150,7 @@ def backup(
             ignore=ignore,
             add=[as_typed(common, path) for path in add] or None,
             rehash=rehash,
+            from_shell=True,
             monitor=monitor,
         )
         monitor.clear()

@@ -34,6 +34,10 @@ from tensortime.trees import (
     write_tree,
 )
 
+RUNNING = (b"cells.py",)
+"""Files of `.tensortime/` that only grow while a program runs: a backup that adds has more of them than the one below.
+The others tell of the start, with which all of the code was stored."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -156,7 +160,11 @@ def overlay(below: Contents, above: Contents, paths: Sequence[RelPath]) -> Conte
         {path: link for path, link in below.links.items() if outside(path)} | dict(above.links),
         {path: folder for path, folder in below.folders.items() if outside(path)} | dict(above.folders),
         below.root_mode,
-        below.extra,
+        {
+            **above.extra,
+            **below.extra,
+            **{name: above.extra[name] for name in RUNNING if name in above.extra},
+        },
     )
 
 

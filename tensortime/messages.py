@@ -26,8 +26,10 @@ RECORDED = (
     "its commit {oid} is missing or damaged",
     "its commit {oid} is no backup: {problem}",
     "its path is longer than {limit} bytes",
+    "no python on PATH",
     "no room: it needs {size} bytes, {free} are left beside what is kept free",
     "no room: {problem}",
+    "not known in time",
 )
 PARSER = (
     "(Possible options: {names})",

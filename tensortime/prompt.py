@@ -9,13 +9,19 @@ import contextlib
 import os
 import select
 import termios
+import time
 from collections.abc import Iterator
 from typing import TextIO
 
 from tensortime.text import cells
 
-ENTER, ERASE, END = "\r\n", "\x08\x7f", "\x04"
+ENTER, ERASE = "\r\n", "\x08\x7f"
+END = "\x04\0"
+"""Ctrl-D; what was pressed before the question is a NUL by now."""
 ERASE_LINE, ERASE_WORD, ESCAPE = "\x15", "\x17", "\x1b"
+
+SLICE_SECONDS = 0.2
+"""Python sees a Ctrl-C that comes just before a wait only when the wait is over."""
 
 SEQUENCE_SECONDS = 0.05
 """The rest of an arrow key follows its ESC within so long."""
@@ -27,11 +33,11 @@ def ask_line(fd: int, stream: TextIO, question: str, seconds: float) -> str | No
     Not a byte behind the line is read: it is the program's. KeyboardInterrupt passes, the terminal is put back.
     OSError where it is no terminal any more.
     """
-    stream.write(question)
-    stream.flush()
     typed = ""
     try:
         with by_key(fd):
+            stream.write(question)
+            stream.flush()
             for char in keys(fd, seconds):
                 if char in ENTER or (char in END and not typed):
                     return typed.strip()
@@ -74,7 +80,11 @@ def keys(fd: int, seconds: float) -> Iterator[str]:
 
 def is_ready(fd: int, seconds: float) -> bool:
     """Whether a key comes within so long."""
-    return bool(select.select([fd], [], [], seconds)[0])
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if select.select([fd], [], [], min(left, SLICE_SECONDS))[0]:
+            return True
+    return False
 
 
 def skip_sequence(fd: int) -> None:

@@ -13,6 +13,7 @@ from tensortime.formats import iso_time
 from tensortime.messages import Translator
 from tensortime.names import suggest_name
 from tensortime.policy import SECRET_RULE
+from tensortime.recollection import python_row, recollection_rows
 from tensortime.reports import (
     BackupReport,
     Experiment,
@@ -266,18 +267,17 @@ def labelled(label: str, value: str) -> str:
 
 def run_rows(run: Mapping[str, object], tr: Translator) -> list[tuple[str, str]]:
     """The rows of `show` that come from run.json."""
-    command, python, git = run.get("command"), run.get("python"), run.get("git")
+    command, git = run.get("command"), run.get("git")
     rows = [(tr("command"), " ".join(map(quoted, command)) if isinstance(command, list) else "")]
     rows.append((tr("folder"), str(run.get("cwd") or "")))
-    if isinstance(python, dict):
-        rows.append(("python", f"{python.get('version', '')} {python.get('executable', '')}"))
+    rows.append(python_row(run, tr))
     rows.append((tr("platform"), str(run.get("platform") or "")))
     if isinstance(git, dict):
         rows.append(("git", git_text(git, tr)))
         remotes = git.get("remotes")
         if isinstance(remotes, dict):
             rows += [(tr("remote"), f"{name} {url}") for name, url in remotes.items()]
-    return rows
+    return rows + recollection_rows(run, tr)
 
 
 def git_text(git: Mapping[str, object], tr: Translator) -> str:

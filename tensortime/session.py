@@ -17,8 +17,13 @@ from tensortime.store import Store
 class Collector(Protocol):
     """Finds out what run.json records, while the files are read."""
 
-    def finish(self, timeout: float) -> dict[str, object]:
-        """What is known by now."""
+    def finish(
+        self, timeout: float, holds: Callable[[bytes], bool]
+    ) -> tuple[dict[str, object], dict[bytes, bytes]]:
+        """What is known by now, and the files of `.tensortime/` that belong to it; they tell only of what is held."""
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
 
 
 @dataclass(frozen=True)

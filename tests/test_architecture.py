@@ -21,6 +21,7 @@ LAYERS = """
     time_machine  commands  manual
     terminal  prompt
     render  documents  upkeep_text
+    recollection
     text
     upkeep
     api
@@ -33,9 +34,10 @@ LAYERS = """
     walk
     glances
     findings  inventory
-    reports  store  ignoring  trees
+    reports  store  ignoring  trees  collector
     mending  environment  statcache
-    shadow  repository  sidecar  config  manifest  trailers  policy  names  monitor
+    pushed  interpreter  machine  launch  trackers  notebook
+    shadow  repository  packages  sidecar  config  manifest  trailers  policy  names  monitor
     gitcommand  redaction  messages
     errors  formats  fsops  packs  ranks  chinese
 """

@@ -126,11 +126,14 @@ def test_ctrl_c_puts_the_terminal_back(project: Tree) -> None:
     assert not (project.root / "tensortime").exists()
 
 
-def test_what_was_typed_before_the_question_is_its_answer(project: Tree) -> None:
-    """Type-ahead is not lost while Python starts."""
-    child = spawn("ask.py", "60", cwd=project.root, variables=ENGLISH)
-    child.send("early\r")
-    child.expect_exact("note 'early'")
+@pytest.mark.parametrize(("keys", "note"), [("early\r", "early"), ("\x04", "")])
+def test_what_was_typed_before_the_question_is_its_answer(project: Tree, keys: str, note: str) -> None:
+    """Type-ahead is not lost while Python starts, nor is the end of it."""
+    project.file("slow.py", b"import time; print('starting', flush=True); time.sleep(0.5)\n" + ASK)
+    child = spawn("slow.py", "60", cwd=project.root, variables=ENGLISH)
+    child.expect_exact("starting")
+    child.send(keys)
+    child.expect_exact(f"note {note!r}")
     child.expect(pexpect.EOF)
 
 
