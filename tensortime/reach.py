@@ -24,7 +24,7 @@ from typing import NamedTuple
 from tensortime.errors import GitFailed
 from tensortime.formats import META, Digest, bytes_of, text_of
 from tensortime.history import EXPERIMENTS, PINS, TAGS, TRASH
-from tensortime.packs import FOLDER, decode_tree
+from tensortime.packs import FOLDER, Kind, decode_tree, object_id
 from tensortime.shadow import ObjectList, Shadow
 from tensortime.sidecar import Sidecar
 from tensortime.store import Store
@@ -230,6 +230,7 @@ def read_reach(store: Store) -> Reach:
     live = closure(inner, leaves, (tip for root in roots for tip in root.tips))
     missing = [node for node in live if len(node) == 20 and node not in listed.packed]
     gaps += [Gap(node, "it is missing") for node in sorted(missing)]
+    graph.unreadable.update(dict.fromkeys(unread(roots, graph, listed, live), "it cannot be read"))
     gaps += [Gap(node[-20:], problem) for node, problem in sorted(graph.unreadable.items()) if node in live]
     objects = stored_objects(store.sidecar())
     sizes = {**listed.packed, **{node: one.disk for node, one in objects.items()}}
@@ -295,24 +296,32 @@ class Graph:
     unreadable: dict[bytes, str] = field(default_factory=dict)
 
 
+def unread(roots: Iterable[Root], graph: Graph, listed: ObjectList, live: Set[bytes]) -> Iterator[bytes]:
+    """What should lead further and does not: what git could not read, or takes for something else than it is."""
+    for root in roots:
+        if root.kind in (EXPERIMENT, TAG, TRASHED):
+            yield from (tip for tip in root.tips if tip in listed.packed and tip not in graph.inner)
+    for node in live:
+        for child in graph.inner.get(node, NOTHING):
+            if child not in graph.inner and child not in graph.leaves and child[-20:] in listed.packed:
+                yield child
+
+
 def read_containers(shadow: Shadow, listed: ObjectList, graph: Graph) -> None:
     """Read all commits and trees of the store, reached or not: a walk would need a process for each generation."""
     tops: dict[bytes, bytes] = {}
-    for node, raw in shadow.contents(listed.packed, listed.trees):
+    trees = set(listed.trees)
+    for node, raw in shadow.contents(listed.packed, (*listed.trees, *listed.commits)):
+        kind = Kind.TREE if node in trees else Kind.COMMIT
         try:
-            read_tree(graph, node, raw)
-        except ValueError as problem:
-            graph.unreadable[node] = str(problem)
-    for node, raw in shadow.contents(listed.packed, listed.commits):
-        try:
-            top = read_commit(graph, node, raw)
-            if top is not None:
+            if object_id(kind, raw) != node and not raw.startswith(b"object "):  # an annotated tag is neither
+                raise ValueError("its bytes have changed")
+            if kind is Kind.TREE:
+                read_tree(graph, node, raw)
+            elif (top := read_commit(graph, node, raw)) is not None:
                 tops[node] = top
         except ValueError as problem:
             graph.unreadable[node] = str(problem)
-    for node in (*listed.trees, *listed.commits):
-        if node not in graph.inner:
-            graph.unreadable.setdefault(node, "it cannot be read")
     for commit, top in tops.items():
         found = graph.manifests.get(graph.metas.get(top, b""), NOTHING)
         shards = {b"s" + leaf for tree in found for leaf in graph.leaves.get(tree, NOTHING)}
@@ -358,10 +367,12 @@ def read_manifests(shadow: Shadow, listed: ObjectList, graph: Graph) -> None:
         for node in wanted & {b"m" + oid, b"s" + oid}:
             graph.leaves[node] = leaves
             # Only the first file of a manifest says its format; no line may name its bytes in a way we do not know.
-            if not understood or (node.startswith(b"m") and not HEADER.match(raw)):
+            if (
+                not understood
+                or (node.startswith(b"m") and not HEADER.match(raw))
+                or object_id(Kind.BLOB, raw) != oid
+            ):
                 graph.unreadable[node] = "a manifest of a later version, or a damaged one"
-    unread = (node for node in wanted - graph.leaves.keys() if node[1:] in listed.packed)
-    graph.unreadable.update(dict.fromkeys(unread, "it cannot be read"))
 
 
 def stored_objects(sidecar: Sidecar) -> dict[bytes, ObjectStat]:

@@ -185,15 +185,15 @@ class Shadow:
         for name in wanted:
             end = data.find(b"\n", start)
             fields = data[start:end].rsplit(b" ", 2) if end >= 0 else []
-            if len(fields) == 3 and fields[2].isdigit():
+            if len(fields) == 3 and fields[2].isdigit() and end + 1 + int(fields[2]) < len(data):
                 size = int(fields[2])
                 yield name, data[end + 1 : end + 1 + size]
                 start = end + 1 + size + 1
                 continue
             if not missing_ok:
                 raise failure(("cat-file", name), done)
-            # A damaged object ends the process: what follows was not answered and is asked again.
-            if end < 0:
+            # A damaged object ends the process, before or behind its first line: what follows is asked again.
+            if end < 0 or len(fields) == 3:
                 rest = wanted[wanted.index(name) + 1 :]
                 yield from self.read_objects(rest, missing_ok=True)
                 return
