@@ -9,7 +9,7 @@ Importing this loads nothing else: train.py pays for what it uses, when it uses 
 
 TYPE_CHECKING = False  # as type checkers know it; `typing` itself would take longer to load than all of this
 if TYPE_CHECKING:
-    from tensortime.api import backup, log, note, restore, settings, show, tag
+    from tensortime.api import backup, diff, log, note, restore, settings, show, tag
     from tensortime.errors import TensorTimeError
     from tensortime.time_machine import TimeMachine
     from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
@@ -20,6 +20,7 @@ __all__ = [
     "TimeMachine",
     "__version__",
     "backup",
+    "diff",
     "du",
     "log",
     "note",
@@ -37,6 +38,7 @@ _HOMES = {
     "TimeMachine": "time_machine",
     "TensorTimeError": "errors",
     "backup": "api",
+    "diff": "api",
     "log": "api",
     "note": "api",
     "restore": "api",

@@ -1,6 +1,8 @@
-"""`tensortime` and `python -m tensortime`: the verbs typed most often answer before typer is loaded."""
+"""`tensortime` and `python -m tensortime`: the verbs typed most often answer before typer is loaded.
 
-import contextlib
+Nothing is imported at the top that does not come with Python's start: the shell hook begins here, too.
+"""
+
 import os
 import sys
 
@@ -25,9 +27,11 @@ def main() -> None:
             sys.stdout.flush()
     except OSError as problem:
         # Nobody reads any more (`--help | head`), or what reads is full.
-        with contextlib.suppress(OSError):
+        try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.stderr.write("" if isinstance(problem, BrokenPipeError) else f"tensortime: {problem}\n")
+        except OSError:
+            pass  # nor does anybody read this
         code = 0 if isinstance(problem, BrokenPipeError) else 1
     sys.exit(code)
 
@@ -46,6 +50,13 @@ def dispatch(arguments: list[str]) -> int:
         if arguments == ["log"]:
             return commands.log(common, None, False)
         return commands.backup(common, "", None, [], [], False)
+    if arguments[:1] == ["hook"] and len(arguments) > 1:
+        from tensortime import hook
+
+        if arguments[1] == "--before":
+            return hook.before(arguments[2] if len(arguments) > 2 else "")
+        if len(arguments) == 2 and arguments[1] in hook.SHELLS:
+            return hook.print_script(arguments[1])
     from tensortime import cli
 
     return cli.run(arguments)

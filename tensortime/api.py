@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tensortime import checkout, editing, extraction, history, snapshot
 from tensortime.config import KEYS, Config, load_config
@@ -45,7 +46,9 @@ from tensortime.session import BackupOptions, Collector
 from tensortime.sidecar import rehash_object
 from tensortime.store import DEFAULT_STORE, Store, create_store, is_store, open_store
 from tensortime.trailers import plain
-from tensortime.trash import trash_hint
+
+if TYPE_CHECKING:
+    from tensortime.differences import DiffReport
 
 SILENT = NullMonitor()
 PathLike = str | os.PathLike[str]
@@ -107,13 +110,17 @@ def backup(
     metrics: Mapping[str, object] | None = None,
     rehash: bool = False,
     from_shell: bool = False,
+    command: Sequence[str] | None = None,
+    typed_in: str | None = None,
+    large_until: float | None = None,
     monitor: Monitor = SILENT,
 ) -> BackupReport:
     """Back up the project, or with `add` put only these paths on top of an experiment's newest backup.
 
     `joins`: continue the experiment called `name` if there is one, instead of starting `name-2`. Left out, `add`
     joins, without `name` the newest experiment. `from_shell`: made for a command that a person types, so the Python
-    whose packages are recorded is not this one but that of the shell. With TENSORTIME=off nothing is done, and the report's experiment
+    whose packages are recorded is not this one but that of the shell; `command`, `typed_in`: that command, and where.
+    `large_until`: see BackupOptions. With TENSORTIME=off nothing is done, and the report's experiment
     is None. Raises TensorTimeError; nothing is published then.
     """
     check_texts(note=note, name=name or "")
@@ -136,12 +143,13 @@ def backup(
         ignored_by_config=config.ignore,
         is_hardlink=Matcher.of("hardlink", config.hardlink, place.project).covers,
         max_store=config.max_store,
+        large_until=large_until,
     )
     # Not for `log` and `show`: what finds out about the run takes longer to load than they take altogether.
     from tensortime.collector import start_collecting
 
     newest = add is not None and name is None and joins is None
-    collector = start_collecting(place.project, from_shell=from_shell, whole=add is None)
+    collector = start_collecting(place.project, command, typed_in, from_shell=from_shell, whole=add is None)
     return back_up(place, options, collector, newest=newest, monitor=monitor)
 
 
@@ -168,6 +176,17 @@ def back_up(
         raise environment_failure(place.store, problem) from problem
     finally:
         collector.cancel()
+
+
+def is_backed_up(place: Place) -> bool:
+    """Whether there is a store, and it is this project's: its own, or one elsewhere that has backups of it."""
+    if not is_store(place.store):
+        return False
+    return (
+        place.store_inside
+        or place.parent is not None
+        or bool(visible(place, open_store(place.store))[0].experiments)
+    )
 
 
 def paths_to_add(place: Place, add: Sequence[PathLike]) -> tuple[RelPath, ...]:
@@ -379,9 +398,46 @@ def resolve_among(
 
 def point_at_trash(opened: Store, text: str) -> None:
     """UnknownExperiment with what takes it back, if what was named lies in the trash."""
+    from tensortime.trash import trash_hint  # what a usual call need not pay
+
     hint = trash_hint(opened.shadow, text)
     if hint is not None:
         raise UnknownExperiment("no experiment is called {text}", text=text[:80], hint=hint) from None
+
+
+def diff(
+    a: str,
+    b: str | None = None,
+    *,
+    patch: bool = False,
+    directory: PathLike | None = None,
+    store: PathLike | None = None,
+    from_shell: bool = False,
+    monitor: Monitor = SILENT,
+) -> "DiffReport":
+    """What differs from one backup to another, or without `b` to the project as it is now; nothing is stored.
+
+    `a`, `b`: as a person names experiments (`lr3e-4`, `@`, `NAME:1`). The report has `a` and `b` (which states these
+    are), `causes` (command, params, packages, code, data, environment, machine), `effects` (metrics, outputs: what
+    later backups of an experiment added to its first or changed), `left_out` (what one state holds and the other
+    left out), `unknown` (of what one of the two knows nothing) and `is_empty`. `patch`: with the lines of code. `from_shell`:
+    the Python that would train is not this one but that of the shell.
+    """
+    from tensortime import comparison, present, stored  # 20 ms that the other verbs need not pay
+
+    place, config = locate(directory, store)
+    opened = open_store(place.store)
+    target = resolve(place, opened, a)
+    try:
+        if b is not None:
+            old, new = stored.of_backups(opened, target, resolve(place, opened, b))
+        else:
+            refuse_wide_project(place.project)
+            old = stored.of_backup(opened, target)
+            new = present.of_project(place, opened, config, old, from_shell=from_shell, monitor=monitor)
+        return comparison.compare(old, new, patch=patch)
+    except OSError as problem:
+        raise environment_failure(place.store, problem) from problem
 
 
 def read_file(

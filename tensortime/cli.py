@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from tensortime import commands, upkeep_commands
+from tensortime import hook as shell_hook
 from tensortime.commands import Common
 from tensortime.errors import UsageError, message
 from tensortime.manual import Section, manual_page
@@ -165,6 +166,24 @@ def show(
     raise typer.Exit(commands.show(Common(directory, store, as_json), experiment, path))
 
 
+@app.command(cls=Verb, help=tr("Tell what differs between two experiments: causes first, then effects."))
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help=tr("The experiment to start from; @ is the newest."))],
+    b: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help=tr("The other one; default: the project as it is now.")),
+    ] = None,
+    patch: Annotated[
+        bool, typer.Option("--patch", "-p", help=tr("Also the lines of code that differ."))
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime diff`."""
+    raise typer.Exit(commands.diff(Common(directory, store, as_json), a, b, patch))
+
+
 @app.command(cls=Verb, help=tr("Bring an experiment back, in a new folder, every byte checked."))
 def restore(
     experiment: Exp,
@@ -318,6 +337,20 @@ def undelete(
 ) -> None:
     """Parse `tensortime undelete`."""
     raise typer.Exit(upkeep_commands.undelete(Common(directory, store, as_json), experiments or [], limit))
+
+
+@app.command(
+    cls=Verb,
+    help=tr(
+        'Print the shell hook: with eval "$(tensortime hook bash)" in ~/.bashrc, a typed command that trains is '
+        "preceded by a backup."
+    ),
+)
+def hook(
+    shell: Annotated[str | None, typer.Argument(metavar="SHELL", help=tr("bash, zsh or fish."))] = None,
+) -> None:
+    """Parse `tensortime hook`."""
+    raise typer.Exit(shell_hook.answer(shell))
 
 
 def verb_first(arguments: list[str]) -> list[str]:

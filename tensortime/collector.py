@@ -28,8 +28,10 @@ class Collector:
     What only the calling thread knows (trackers, the cells of a notebook) is asked at once.
     """
 
-    def __init__(self, project: str, argv: Sequence[str] | None, from_shell: bool, whole: bool) -> None:
-        self._facts = {**describe_run(argv), "python": dict(this_interpreter().facts)}
+    def __init__(
+        self, project: str, argv: Sequence[str] | None, folder: str | None, from_shell: bool, whole: bool
+    ) -> None:
+        self._facts = {**describe_run(argv, folder), "python": dict(this_interpreter().facts)}
         self._facts |= {
             key: found
             for key, found in (
@@ -47,6 +49,7 @@ class Collector:
         self._pushed: Pushed | None = None
         self._calls = GitCalls()
         self._from_shell, self._whole = from_shell, whole
+        self._folder, self._words = folder, tuple(argv or ())
         if from_shell:
             self._facts["python"] = {"error": NOT_IN_TIME}
         self._threads = [
@@ -138,7 +141,7 @@ class Collector:
         """The Python that trains."""
         if not self._from_shell:
             return this_interpreter(path)
-        return shell_interpreter(os.environ, current_folder() or "/")
+        return shell_interpreter(os.environ, self._folder or current_folder() or "/", self._words)
 
 
 def packages_file(python: Interpreter) -> bytes:
@@ -149,13 +152,19 @@ def packages_file(python: Interpreter) -> bytes:
 
 
 def start_collecting(
-    project: str, argv: Sequence[str] | None = None, *, from_shell: bool = False, whole: bool = True
+    project: str,
+    argv: Sequence[str] | None = None,
+    folder: str | None = None,
+    *,
+    from_shell: bool = False,
+    whole: bool = True,
 ) -> Collector:
     """Start to collect the facts of a backup; its `finish` returns them, its `cancel` gives up.
 
+    `argv`, `folder`: the command that it is about, and where that was typed; default: this process.
     `from_shell`: the Python that trains is not this one but the one that the shell would start. `whole`: with the
     patch to the nearest pushed commit, which a backup of single paths does not need.
     """
-    collector = Collector(project, argv, from_shell, whole)
+    collector = Collector(project, argv, folder, from_shell, whole)
     collector.start()
     return collector

@@ -15,8 +15,8 @@ from tensortime import api, documents, render
 from tensortime.errors import TensorTimeError, UsageError, message
 from tensortime.messages import Translator
 from tensortime.reports import Experiment
-from tensortime.terminal import TerminalMonitor, bug_report, is_terminal, write_line
-from tensortime.text import quoted
+from tensortime.terminal import TerminalMonitor, bug_report, is_terminal, wants_colour, write_line
+from tensortime.text import LONG, quoted
 
 INTERRUPTED = 130
 BLOCK = 1 << 20
@@ -205,6 +205,35 @@ def show(common: Common, experiment: str, path: str | None) -> int:
             put_json(documents.show_json(report))
         else:
             put(render.show_text(report, common.tr))
+        return 0
+
+    return answer(common, work)
+
+
+def diff(common: Common, a: str, b: str | None, patch: bool) -> int:
+    """`tensortime diff`."""
+
+    def work(monitor: TerminalMonitor) -> int:
+        report = api.diff(
+            a,
+            b,
+            patch=patch,
+            directory=common.directory,
+            store=common.store,
+            from_shell=True,
+            monitor=monitor,
+        )
+        monitor.clear()
+        if common.as_json:
+            put_json(documents.diff_json(report))
+            return 0
+        from tensortime.render_diff import Style, diff_text  # only this verb pays for it
+
+        width = None
+        if is_terminal(sys.stdout):
+            width = min(shutil.get_terminal_size((80, 24)).columns, LONG)
+        style = Style(common.tr, width, wants_colour(sys.stdout))
+        put(diff_text(report, style, patch=patch))
         return 0
 
     return answer(common, work)

@@ -184,18 +184,23 @@ def describe_run(
     facts["skipped"] = skipped
     facts["changed"] = list(run.changed)
     if found.outside:
-        facts["outside"] = [
-            {
-                "path": text_of(one.path),
-                "target": text_of(one.target),
-                "files": one.files,
-                "bytes": one.bytes,
-                "newest": iso_time(one.newest_ns),
-                "complete": one.complete,
-            }
-            for one in found.outside
-        ]
+        facts["outside"] = outside_facts(found)
     return facts
+
+
+def outside_facts(found: Scan) -> list[dict[str, object]]:
+    """What run.json says of links out of the project."""
+    return [
+        {
+            "path": text_of(one.path),
+            "target": text_of(one.target),
+            "files": one.files,
+            "bytes": one.bytes,
+            "newest": iso_time(one.newest_ns),
+            "complete": one.complete,
+        }
+        for one in found.outside
+    ]
 
 
 def write_commit(

@@ -15,13 +15,16 @@ from tensortime.repository import Facts
 MACHINE_IDS = ("/etc/machine-id", "/var/lib/dbus/machine-id")
 
 
-def describe_run(argv: Sequence[str] | None = None) -> Facts:
-    """The command as typed, without its secrets, and where it runs; `argv` for another command than this process."""
+def describe_run(argv: Sequence[str] | None = None, folder: str | None = None) -> Facts:
+    """The command as typed, without its secrets, and where it runs.
+
+    `argv`, `folder`: another command than this process, and where it was typed.
+    """
     command = argv if argv is not None else (sys.orig_argv or sys.argv)
     system = os.uname()
     return {
         "command": redact_arguments([portable(word) for word in command]),
-        "cwd": current_folder(),
+        "cwd": current_folder() if folder is None else portable(folder),
         "platform": f"{system.sysname} {system.release} {system.machine}",
         "host": portable(system.nodename),
         "pid": os.getpid(),

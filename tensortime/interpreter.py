@@ -63,8 +63,15 @@ def this_interpreter(path: Iterable[str] = ()) -> Interpreter:
     )
 
 
-def shell_interpreter(environ: Mapping[str, str], folder: str) -> Interpreter:
-    """The Python that `python train.py` would start in `folder`: of VIRTUAL_ENV, CONDA_PREFIX or PATH, by path."""
+def shell_interpreter(environ: Mapping[str, str], folder: str, words: Iterable[str] = ()) -> Interpreter:
+    """The Python that a command would start in `folder`: of VIRTUAL_ENV, CONDA_PREFIX or PATH, by path.
+
+    `words`: the command, where it is known. It may name its Python itself: `./venv/bin/python train.py`.
+    """
+    for word in map(os.fsencode, words):
+        program = os.path.join(os.fsencode(folder), word)
+        if b"/" in word and PYTHON_NAME.fullmatch(os.path.basename(word)) and is_program(program):
+            return described(program, "command", environ)
     for source in ("VIRTUAL_ENV", "CONDA_PREFIX"):
         prefix = environ.get(source)
         for name in NAMES if prefix else ():

@@ -26,6 +26,7 @@ RECORDED = (
     "its commit {oid} is missing or damaged",
     "its commit {oid} is no backup: {problem}",
     "its path is longer than {limit} bytes",
+    "left out so that the command could start at once",
     "no python on PATH",
     "no room: it needs {size} bytes, {free} are left beside what is kept free",
     "no room: {problem}",

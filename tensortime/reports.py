@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from tensortime.formats import Oid
 from tensortime.names import ExperimentName
 
+NOT_AT_ONCE = "left out so that the command could start at once"
+"""The reason of a large file that the backup before a command has no time for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ignored:

@@ -47,6 +47,9 @@ class BackupOptions:
     ignored_by_config: tuple[str, ...] = ()
     is_hardlink: Callable[[RelPath], bool] = lambda _: False
     max_store: int | None = None
+    large_until: float | None = None
+    """Up to this time.monotonic() large files are taken in, and none of them by copying; the others are skipped, with
+    the reason NOT_AT_ONCE. None: all are, however long it takes."""
 
 
 @dataclass(frozen=True)

@@ -238,22 +238,21 @@ class Shadow:
         """As `read_objects`, by raw id; what is missing or damaged is left out."""
         return ((bytes.fromhex(name), raw) for name, raw in self.read_objects(names, missing_ok=True))
 
-    def tree(self, commit: Oid) -> list[TreeItem]:
-        """All paths of a commit's tree, folders included; Damaged for a path that could lead elsewhere."""
-        items = []
-        for line in self.run("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit).stdout.split(b"\0"):
-            if line:
-                head, _, path = line.partition(b"\t")
-                mode, _, oid, size = head.split()
-                items.append(
-                    TreeItem(
-                        int(mode, 8),
-                        bytes.fromhex(oid.decode()),
-                        0 if size == b"-" else int(size),
-                        checked(path),
-                    )
-                )
-        return items
+    def tree(self, commit: Oid, under: bytes | None = None) -> list[TreeItem]:
+        """All paths of a commit's tree, folders included, or those of one folder; Damaged for a path that could lead
+        elsewhere."""
+        return [tree_item(line) for line in self.tree_lines(commit, under)]
+
+    def tree_lines(self, commit: Oid, under: bytes | None = None) -> list[bytes]:
+        """As `tree`, a line of git a path: equal lines are equal files."""
+        tops = () if under is None else (b"--", under + b"/")
+        listed = self.run("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit, *tops).stdout
+        return listed.split(b"\0")[:-1]
+
+    def changed_paths(self, old: Oid, new: Oid) -> list[RelPath]:
+        """The files whose bytes or modes differ between the trees of two commits; equal folders are not looked into."""
+        done = self.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)
+        return [checked(path) for path in done.stdout.split(b"\0") if path]
 
     def create_ref(self, name: str, commit: Oid, expected: Oid = NO_OID) -> bool:
         """Let a ref point at `commit` if it still points at `expected` (NO_OID: if there is none)."""
@@ -302,6 +301,15 @@ def ref_has_moved(stderr: bytes) -> bool:
     """
     gone = b"unable to resolve reference" in stderr and b"reference broken" not in stderr
     return gone or b"already exists" in stderr or b"but expected" in stderr
+
+
+def tree_item(line: bytes) -> TreeItem:
+    """One line of `tree_lines`; Damaged for a path that could lead elsewhere."""
+    head, _, path = line.partition(b"\t")
+    mode, _, oid, size = head.split()
+    return TreeItem(
+        int(mode, 8), bytes.fromhex(oid.decode()), 0 if size == b"-" else int(size), checked(path)
+    )
 
 
 def checked(path: bytes) -> RelPath:

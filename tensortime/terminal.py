@@ -43,6 +43,11 @@ def is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
+def wants_colour(stream: TextIO | None) -> bool:
+    """Whether text on this stream may be coloured (https://no-color.org: any NO_COLOR that is not empty forbids it)."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
 def message_text(line: Message, tr: Translator) -> str:
     """A message from the library for a person: sizes become readable."""
     values = {

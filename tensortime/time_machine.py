@@ -165,6 +165,8 @@ class TimeMachine:
         if ignore and add is not None:
             monitor.warn(message("ignore has no effect together with add"))
         joined = os.environb.get(b"TENSORTIME_EXPERIMENT", b"").decode("utf-8", "surrogateescape") or None
+        if joined is None and self.experiment is None and self._wanted is None:
+            joined = begun_by_hook(self.backup_dir)
         name = self.experiment or (self._name_of(joined) if joined else self._wanted)
         if name is None and self._suffix and self.note != self._suffix:
             # Both were given: the suffix is what the name is looked for by.
@@ -244,11 +246,17 @@ def start_folder() -> str | None:
         here = os.path.realpath(os.getcwd())
     except OSError:
         return folder
-    from tensortime.project import is_wide
+    from tensortime.project import start_of
 
-    inside = folder == here or folder.startswith(here.rstrip("/") + "/")
-    # cron and many a job start in the home folder: the script's own folder says what they are about.
-    return here if inside and not is_wide(here) else folder
+    return start_of(folder, here)
+
+
+def begun_by_hook(backup_dir: str | None) -> str | None:
+    """The experiment that the shell hook began for this very command, just before it started."""
+    from tensortime import api, handover
+
+    place, _ = api.locate(start_folder(), backup_dir)
+    return handover.claim(os.path.join(place.store, ".cache"), place.project)
 
 
 def is_installed(script: str) -> bool:

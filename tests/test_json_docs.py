@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from builders import Tree, run_cli, user_git
+from stores import forge
 
 from tensortime import errors
 
@@ -69,6 +70,33 @@ def test_every_document_is_as_its_example(tmp_path: Path, verb: str) -> None:
     prepare(verb, tree)
     found = json.loads(run_cli(*VERBS[verb], "--json", cwd=tree.root).stdout)
     assert json.dumps(shape(found)) == json.dumps(shape(example(verb)))
+
+
+def test_the_document_of_diff_is_as_its_example(tmp_path: Path) -> None:
+    """Two backups that differ in all that the example shows: the same fields of the same types in the same order."""
+    root = Tree(tmp_path / "p").file("train.py").root
+    run_cli("backup", cwd=root)
+    for name, lr, ignored in (("a", 3e-4, []), ("b", 1e-4, [{"path": "data", "rule": "ignore=['data']"}])):
+        run = {
+            "command": ["python", "train.py", "--lr", str(lr)],
+            "python": {"version": "3"},
+            "git": {"branch": name},
+            "host": name,
+            "ignored": ignored,
+        }
+        forge(
+            root,
+            name,
+            [],
+            files={b"train.py": name.encode(), **({} if ignored else {b"data/x.csv": b"1"})},
+            meta={b"run.json": json.dumps(run).encode(), b"packages.txt": b"numpy==" + name.encode()},
+            params={"lr": lr},
+            metrics={"accuracy": lr},
+        )
+    found = json.loads(run_cli("diff", "a", "b", "--patch", "--json", cwd=root).stdout)
+    document = example("diff")
+    assert (found.pop("unknown"), document.pop("unknown")) == ([], ["packages"])
+    assert json.dumps(shape(found)) == json.dumps(shape(document))
 
 
 def kinds(error: type[errors.TensorTimeError]) -> dict[str, int]:
