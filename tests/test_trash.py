@@ -357,6 +357,28 @@ def test_a_backup_beside_a_removal(project: Path) -> None:
     user_git(f"--git-dir={project / 'tensortime/.shadow'}", "fsck", "--strict", cwd=project)
 
 
+def test_a_restore_beside_a_removal(project: Path, tmp_path: Path) -> None:
+    """While another process restores an experiment again and again, it goes into the trash and comes back: each restore
+    is whole, or says that there is no such experiment at this moment."""
+    code = (
+        "import sys, tensortime\nfrom tensortime.errors import UnknownExperiment\n"
+        "for i in range(6):\n"
+        "    try:\n        tensortime.restore('base', f'{sys.argv[1]}/{i}')\n"
+        "    except UnknownExperiment:\n        pass\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "out")], cwd=project, stderr=subprocess.PIPE
+    )
+    while process.poll() is None:
+        tensortime.rm(["base"], directory=project)
+        tensortime.undelete(["base"], directory=project)
+    assert process.stderr and (process.returncode, process.stderr.read()) == (0, b"")
+    process.stderr.close()
+    whole = tensortime.restore("base", tmp_path / "whole", directory=project).path
+    for folder in (tmp_path / "out").glob("*"):
+        assert_same_tree(snapshot_of(whole, exclude=[".git", ".tensortime"]), folder)
+
+
 def test_a_backup_that_joins_what_goes_meanwhile_starts_it_anew(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
