@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tensortime.api import backup, diff, log, note, restore, settings, show, tag
     from tensortime.errors import TensorTimeError
     from tensortime.time_machine import TimeMachine
+    from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
 
 __version__ = "0.2.0"
 __all__ = [
@@ -20,12 +21,17 @@ __all__ = [
     "__version__",
     "backup",
     "diff",
+    "du",
     "log",
     "note",
     "restore",
+    "rm",
+    "rm_worktree",
     "settings",
     "show",
     "tag",
+    "trashed",
+    "undelete",
 ]
 
 _HOMES = {
@@ -39,6 +45,11 @@ _HOMES = {
     "settings": "api",
     "show": "api",
     "tag": "api",
+    "du": "upkeep",
+    "rm": "upkeep",
+    "rm_worktree": "upkeep",
+    "trashed": "upkeep",
+    "undelete": "upkeep",
 }
 
 

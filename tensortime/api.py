@@ -376,17 +376,33 @@ def find(experiment: str, directory: PathLike | None, store: PathLike | None) ->
 
 def resolve(place: Place, opened: Store, experiment: str) -> history.Target:
     """The backup that a person named: of this project, or by its name one of another in the same store."""
-    own, catalog = visible(place, opened)
+    return resolve_among(opened, *visible(place, opened), experiment)
+
+
+def resolve_among(
+    opened: Store, own: history.Catalog, catalog: history.Catalog, experiment: str
+) -> history.Target:
+    """As `resolve`, where the experiments are read already; `own`: those of this project."""
     text = as_meant(experiment)
     try:
         # Who names a store from a folder that it does not know means what is in it.
         return history.resolve(opened.shadow, own if own.experiments else catalog, text)
     except UnknownExperiment:
-        if own is catalog or text.startswith("@"):
-            raise
-        with contextlib.suppress(UnknownExperiment):
-            return history.resolve(opened.shadow, catalog, text)
+        if own is not catalog and not text.startswith("@"):
+            with contextlib.suppress(UnknownExperiment):
+                return history.resolve(opened.shadow, catalog, text)
+        if not text.startswith("@") and catalog.find(text.rpartition(":")[0]) is None:
+            point_at_trash(opened, text)
         raise
+
+
+def point_at_trash(opened: Store, text: str) -> None:
+    """UnknownExperiment with what takes it back, if what was named lies in the trash."""
+    from tensortime.trash import trash_hint  # what a usual call need not pay
+
+    hint = trash_hint(opened.shadow, text)
+    if hint is not None:
+        raise UnknownExperiment("no experiment is called {text}", text=text[:80], hint=hint) from None
 
 
 def diff(

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tensortime import commands
+from tensortime import commands, upkeep_commands
 from tensortime import hook as shell_hook
 from tensortime.commands import Common
 from tensortime.errors import UsageError, message
@@ -244,6 +244,99 @@ def tag(
 def config(directory: Directory = None, store: StoreOption = None, as_json: Json = False) -> None:
     """Parse `tensortime config`."""
     raise typer.Exit(commands.config(Common(directory, store, as_json)))
+
+
+@app.command(
+    cls=Verb,
+    help=tr("Show what takes the room: what each experiment costs, and what its removal would free."),
+)
+def du(
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="EXP", help=tr("Only these, and what would be freed if all of them went.")),
+    ] = None,
+    paths: Annotated[
+        bool, typer.Option("--paths", help=tr("Also the paths that take most over all backups."))
+    ] = False,
+    limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help=tr("At most N rows."))] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help=tr("Also experiments of other projects in the same store."))
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime du`."""
+    common = Common(directory, store, as_json)
+    raise typer.Exit(upkeep_commands.du(common, experiments or [], limit, paths, everything))
+
+
+@app.command(
+    cls=Verb,
+    help=tr(
+        "Move experiments into the trash: undelete takes them back, gc frees their bytes. The --keep options add up: "
+        "what one of them keeps stays, and so does what is tagged keep."
+    ),
+)
+def rm(
+    experiments: Annotated[
+        list[str] | None, typer.Argument(metavar="EXP", help=tr("What to remove."))
+    ] = None,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", metavar="N", help=tr("Remove all but the newest N."))
+    ] = None,
+    keep_within: Annotated[
+        str | None,
+        typer.Option(
+            "--keep-within", metavar="30d", help=tr("... all but those so near to the newest (h d w y).")
+        ),
+    ] = None,
+    keep_tag: Annotated[
+        list[str] | None,
+        typer.Option("--keep-tag", metavar="TAG", help=tr("... all but those with this tag. Repeatable.")),
+    ] = None,
+    keep_daily: Annotated[
+        int | None,
+        typer.Option("--keep-daily", metavar="N", help=tr("... all but the last of each of N days.")),
+    ] = None,
+    keep_weekly: Annotated[
+        int | None,
+        typer.Option("--keep-weekly", metavar="N", help=tr("... all but the last of each of N weeks.")),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help=tr("Only say what would be removed and kept, and why."))
+    ] = False,
+    worktree: Annotated[
+        bool, typer.Option("--worktree", help=tr("Remove the folder that EXP was restored into, not EXP."))
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help=tr("With --worktree: also a folder that was changed."))
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime rm`."""
+    common = Common(directory, store, as_json)
+    keep = upkeep_commands.Keep(keep_last, keep_within, tuple(keep_tag or ()), keep_daily, keep_weekly)
+    if worktree:
+        raise typer.Exit(upkeep_commands.rm_worktree(common, experiments or [], keep, dry_run, force))
+    raise typer.Exit(upkeep_commands.rm(common, experiments or [], keep, dry_run))
+
+
+@app.command(cls=Verb, help=tr("Take experiments back out of the trash, or list it."))
+def undelete(
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="EXP", help=tr("What to take back; without a name the trash is listed.")),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help=tr("List at most N."))] = None,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime undelete`."""
+    raise typer.Exit(upkeep_commands.undelete(Common(directory, store, as_json), experiments or [], limit))
 
 
 @app.command(

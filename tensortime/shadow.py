@@ -18,6 +18,9 @@ from tensortime.gitcommand import check_version, clean_environment, git_program
 
 NO_OID = Oid("0" * 40)
 
+READ_AT_ONCE = 16 << 20
+"""Packed bytes of objects that one git process is asked for: it answers into memory."""
+
 SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -85,6 +88,17 @@ class RefList:
 
     refs: tuple[Ref, ...]
     broken: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ObjectList:
+    """Every object of the repository, packed or loose, by its raw id."""
+
+    packed: Mapping[bytes, int]
+    """The bytes that each one takes in its pack or file."""
+    commits: tuple[bytes, ...]
+    """Commits, and annotated tags that a person made."""
+    trees: tuple[bytes, ...]
 
 
 class Shadow:
@@ -171,19 +185,58 @@ class Shadow:
         for name in wanted:
             end = data.find(b"\n", start)
             fields = data[start:end].rsplit(b" ", 2) if end >= 0 else []
-            if len(fields) == 3 and fields[2].isdigit():
+            if len(fields) == 3 and fields[2].isdigit() and end + 1 + int(fields[2]) < len(data):
                 size = int(fields[2])
                 yield name, data[end + 1 : end + 1 + size]
                 start = end + 1 + size + 1
                 continue
             if not missing_ok:
                 raise failure(("cat-file", name), done)
-            # A damaged object ends the process: what follows was not answered and is asked again.
-            if end < 0:
+            # A damaged object ends the process, before or behind its first line: what follows is asked again.
+            if end < 0 or len(fields) == 3:
                 rest = wanted[wanted.index(name) + 1 :]
                 yield from self.read_objects(rest, missing_ok=True)
                 return
             start = end + 1
+
+    def object_list(self) -> ObjectList:
+        """List all objects, reached or not; of each only its header is read. Damaged ones are left out."""
+        layout = "--batch-check=%(objectname) %(objecttype) %(objectsize:disk)"
+        done = self.run("cat-file", layout, "--batch-all-objects", "--unordered", accept=(0, 128))
+        packed: dict[bytes, int] = {}
+        commits, trees = [], []
+        for line in done.stdout.splitlines():
+            name, _, rest = line.partition(b" ")
+            kind, _, size = rest.partition(b" ")
+            if not size.isdigit():
+                continue
+            oid = bytes.fromhex(name.decode())
+            packed[oid] = int(size)
+            if kind == b"tree":
+                trees.append(oid)
+            elif kind != b"blob":
+                commits.append(oid)
+        return ObjectList(packed, tuple(commits), tuple(trees))
+
+    def contents(self, packed: Mapping[bytes, int], nodes: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """The bytes of many objects by their raw ids, as many at a time as fit into memory.
+
+        `packed`: how many bytes each takes in its pack. One that is not in it, or cannot be read, is left out.
+        """
+        batch: list[str] = []
+        size = 0
+        for node in nodes:
+            if node in packed:
+                batch.append(node.hex())
+                size += packed[node]
+            if size > READ_AT_ONCE:
+                yield from self.read_raw(batch)
+                batch, size = [], 0
+        yield from self.read_raw(batch)
+
+    def read_raw(self, names: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:
+        """As `read_objects`, by raw id; what is missing or damaged is left out."""
+        return ((bytes.fromhex(name), raw) for name, raw in self.read_objects(names, missing_ok=True))
 
     def tree(self, commit: Oid, under: bytes | None = None) -> list[TreeItem]:
         """All paths of a commit's tree, folders included, or those of one folder; Damaged for a path that could lead
@@ -209,7 +262,7 @@ class Shadow:
             # have moved the ref on by now.
             now = self.ref(name)
             return now == commit or (now is not None and commit in self.lineage(now))
-        if b"already exists" in done.stderr or b"but expected" in done.stderr:
+        if ref_has_moved(done.stderr):
             return False
         raise failure(("update-ref", name), done)
 
@@ -239,6 +292,15 @@ class Shadow:
         """Join small packs and loose refs. Safe beside readers and backups; two folds at once are not."""
         self.run("repack", "-n", "-d", "--quiet", "--geometric=2")
         self.run("pack-refs", "--all")
+
+
+def ref_has_moved(stderr: bytes) -> bool:
+    """Whether `update-ref` failed because a ref is no longer what it was seen as.
+
+    One that was there and is gone cannot be resolved: its experiment went into the trash meanwhile.
+    """
+    gone = b"unable to resolve reference" in stderr and b"reference broken" not in stderr
+    return gone or b"already exists" in stderr or b"but expected" in stderr
 
 
 def tree_item(line: bytes) -> TreeItem:

@@ -17,21 +17,23 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
+    upkeep_commands
     time_machine  commands  hook  manual
     terminal  prompt  render_diff
-    render  documents
+    render  documents  upkeep_text
     recollection
     text
+    upkeep
     api
     extraction
-    snapshot  checkout  editing  stored  present
+    snapshot  checkout  editing  stored  present  usage  clearance
     publication
-    commits  destination
+    commits  destination  reach  trash
     intake  worktrees  session
-    history  project  scan  folding  hardlinks  comparison
+    history  project  scan  folding  hardlinks  comparison  retention
     walk
     glances
-    findings  hunks  conditions  pairs
+    findings  hunks  conditions  pairs  inventory
     reports  differences  store  ignoring  trees  collector
     mending  environment  statcache
     pushed  interpreter  machine  launch  trackers  notebook
@@ -45,7 +47,7 @@ LEVEL = {
     name: number for number, line in enumerate(reversed(LAYERS.strip().splitlines())) for name in line.split()
 }
 TOP = {"__init__", "__main__"}
-FACES = {"cli", "commands", "hook", "time_machine", "__main__"}
+FACES = {"cli", "commands", "hook", "time_machine", "__main__", "upkeep_commands"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import Tree, run_cli
+from builders import Tree, run_cli, user_git
 from stores import forge
 
 from tensortime import errors
@@ -18,6 +18,11 @@ VERBS = {
     "show": ("show", "base"),
     "config": ("config",),
     "restore": ("restore", "base"),
+    "du": ("du", "base", "--paths"),
+    "rm": ("rm", "--keep-last", "1"),
+    "rm --worktree": ("rm", "--worktree", "--force", "base"),
+    "undelete": ("undelete", "base"),
+    "undelete without a name": ("undelete",),
     "error": ("show", "nothing"),
 }
 
@@ -41,6 +46,19 @@ def shape(value: object, *, free: bool = False) -> object:
     return type(value).__name__
 
 
+def prepare(verb: str, tree: Tree) -> None:
+    """Make what a verb speaks of: a restored folder, with a commit of its own, and an experiment in the trash."""
+    if verb in ("du", "rm", "rm --worktree"):
+        run_cli("restore", "base", cwd=tree.root)
+        run_cli("backup", "--name", "final", cwd=tree.root)
+    if verb == "rm --worktree":
+        folder = Tree(tree.root / "tensortime/base").file("train.py", b"mine").root
+        user_git("commit", "-q", "-a", "-m", "mine", cwd=folder)
+        (folder / "notes.txt").write_text("mine")
+    if verb.startswith("undelete"):
+        run_cli("rm", "base", cwd=tree.root)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_document_is_as_its_example(tmp_path: Path, verb: str) -> None:
     """Real output and example have the same fields of the same types in the same order."""
@@ -49,6 +67,7 @@ def test_every_document_is_as_its_example(tmp_path: Path, verb: str) -> None:
     run_cli("backup", "--name", "base", cwd=tree.root)
     if verb == "show":
         run_cli("backup", "--name", "base", "--add", "train.py", cwd=tree.root)
+    prepare(verb, tree)
     found = json.loads(run_cli(*VERBS[verb], "--json", cwd=tree.root).stdout)
     assert json.dumps(shape(found)) == json.dumps(shape(example(verb)))
 
