@@ -21,7 +21,6 @@ from tensortime.pushed import Pushed, choose, find_pushed
 from tensortime.repository import NOT_IN_TIME, Facts, GitCalls, facts_of_files, facts_of_git, one_line
 from tensortime.trackers import tracker_runs
 
-
 LINGER_SECONDS = 0.5
 """What still reads by then hangs on a file server, and is left to itself."""
 
