@@ -3,34 +3,38 @@
 The command line and TimeMachine call the same functions. None of them prints, asks, or changes the process.
 """
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tensortime import checkout, editing, extraction, history, snapshot
-from tensortime.config import KEYS, Config, load_config
+from tensortime.config import KEYS
 from tensortime.errors import (
     Damaged,
-    NoSpace,
-    NotAProject,
-    OutsideProject,
     StoreUnusable,
-    TensorTimeError,
-    UnknownExperiment,
-    UnknownPath,
     UsageError,
     message,
 )
-from tensortime.formats import RelPath, bytes_of, text_of
+from tensortime.formats import bytes_of
 from tensortime.ignoring import Matcher
-from tensortime.intake import FULL
+from tensortime.lookup import (
+    PathLike,
+    as_meant,
+    check_texts,
+    environment_failure,
+    find,
+    locate,
+    paths_to_add,
+    resolve,
+    store_trouble,
+    visible,
+)
 from tensortime.manifest import ManifestEntry
-from tensortime.messages import Translator, choose_language
+from tensortime.messages import choose_language
 from tensortime.monitor import Monitor, NullMonitor
 from tensortime.names import ExperimentName
-from tensortime.project import Place, find_place, refuse_store_around, refuse_wide_project, upward
+from tensortime.project import Place, refuse_store_around, refuse_wide_project
 from tensortime.ranks import is_off
 from tensortime.redaction import redact_named
 from tensortime.reports import (
@@ -44,57 +48,13 @@ from tensortime.reports import (
 )
 from tensortime.session import BackupOptions, Collector
 from tensortime.sidecar import rehash_object
-from tensortime.store import DEFAULT_STORE, Store, create_store, is_store, open_store
+from tensortime.store import DEFAULT_STORE, Store, create_store, open_store
 from tensortime.trailers import plain
 
 if TYPE_CHECKING:
     from tensortime.differences import DiffReport
 
 SILENT = NullMonitor()
-PathLike = str | os.PathLike[str]
-
-
-def locate(directory: PathLike | None = None, store: PathLike | None = None) -> tuple[Place, Config]:
-    """The project around a folder (default: the current one), its store, and its configuration."""
-    for option, given in (("-C", directory), ("--store", store)):
-        if given is not None and not os.fspath(given):
-            raise UsageError("{option} is empty", option=option, hint="leave it out, or name a folder")
-    try:
-        start = os.path.realpath(os.fspath(directory) if directory is not None else os.getcwd())
-    except FileNotFoundError as problem:
-        raise NotAProject(
-            "the current folder was deleted", hint="cd into the project, or use -C DIR"
-        ) from problem
-    if not os.path.isdir(start):
-        hint = "-C takes the project's folder"
-        if os.path.lexists(start):
-            raise NotAProject("{folder} is not a folder", folder=start, hint=hint)
-        raise NotAProject("{folder} does not exist", folder=start, hint=hint)
-    place = place_around(start, store)
-    if place.parent is None and not place.store_inside and is_store(place.store):
-        place = replace(place, project=recorded_project(place))
-    return place, load_config(place.project)
-
-
-def place_around(start: str, store: PathLike | None) -> Place:
-    """The project and store of a folder, as the paths and the configuration tell."""
-    asked = os.fspath(store) if store is not None else os.environ.get("TENSORTIME_STORE") or None
-    return find_place(start, asked, lambda folder: load_config(folder).backup_dir)
-
-
-def translator(directory: PathLike | None = None, store: PathLike | None = None) -> Translator:
-    """The language for the person who works around a folder. What is wrong there is for others to say."""
-    configured = None
-    with contextlib.suppress(TensorTimeError, OSError):
-        start = os.path.realpath(directory or os.getcwd())
-        configured = load_config(place_around(start, store).project).lang
-    return Translator(choose_language(os.environ, configured))
-
-
-def recorded_project(place: Place) -> str:
-    """The nearest folder upward that a store elsewhere knows as a project, else the one that was found."""
-    known = {one.project for one in history.read_catalog(open_store(place.store).shadow).experiments}
-    return next((one for one in upward(place.project) if text_of(os.fsencode(one)) in known), place.project)
 
 
 def backup(
@@ -178,30 +138,6 @@ def back_up(
         collector.close()
 
 
-def is_backed_up(place: Place) -> bool:
-    """Whether there is a store, and it is this project's: its own, or one elsewhere that has backups of it."""
-    if not is_store(place.store):
-        return False
-    return (
-        place.store_inside
-        or place.parent is not None
-        or bool(visible(place, open_store(place.store))[0].experiments)
-    )
-
-
-def paths_to_add(place: Place, add: Sequence[PathLike]) -> tuple[RelPath, ...]:
-    """The paths to add, relative to the project; UnknownPath if there is none of them."""
-    only = tuple(inside_project(place, path) for path in add)
-    top = os.fsencode(place.project)
-    if only and not any(os.path.lexists(os.path.join(top, path)) for path in only):
-        raise UnknownPath(
-            "nothing to add, no such file or folder: {paths}",
-            paths=", ".join(text_of(path) for path in only[:3]),
-            hint="paths are taken from the current folder, or from the project's top",
-        )
-    return only
-
-
 def announce(place: Place, opened: Store, monitor: Monitor) -> None:
     """What a person should know of the store before the work begins."""
     for notice in opened.notices:
@@ -210,69 +146,6 @@ def announce(place: Place, opened: Store, monitor: Monitor) -> None:
         monitor.say(
             message("project {project}, store {store}", project=place.project, store=place.shown_store)
         )
-
-
-def environment_failure(store: str, problem: OSError) -> TensorTimeError:
-    """The error for a disk or permission that stopped an operation."""
-    kind = NoSpace if problem.errno in FULL else StoreUnusable
-    where = os.fsdecode(problem.filename) if problem.filename is not None else store
-    return kind(
-        "the store cannot be used: {path}: {problem}",
-        path=where,
-        problem=problem.strerror or str(problem),
-        hint="ls -ld and df -h on that path show what is in the way",
-    )
-
-
-def check_texts(**texts: str) -> None:
-    """UsageError for what no file name and no commit message can carry."""
-    for key, text in texts.items():
-        if "\0" in text:
-            raise UsageError("the {key} holds a NUL character", key=key)
-        try:
-            bytes_of(text)
-        except UnicodeEncodeError as problem:
-            raise UsageError("the {key} holds half a character: {text}", key=key, text=text[:80]) from problem
-
-
-def as_meant(text: str) -> str:
-    """A text as it was typed: under an ASCII locale Python hands over a UTF-8 argument as so many odd bytes."""
-    try:
-        return text_of(bytes_of(text))
-    except UnicodeEncodeError:
-        return text  # half a character: no name is like that
-
-
-def inside_project(place: Place, path: PathLike) -> RelPath:
-    """A path to add, relative to the project."""
-    text = os.fspath(path)
-    if not text or "\0" in text:
-        raise UsageError("an empty path cannot be added")
-    # What the script itself would open: from the current folder. Only what is not there is meant from the top.
-    found = os.path.join(place.project, text)
-    with contextlib.suppress(FileNotFoundError):  # the current folder may be gone
-        here = os.path.abspath(text)
-        found = here if os.path.lexists(here) else found
-    folder, last = os.path.split(os.path.normpath(found))
-    relative = os.path.relpath(os.path.join(os.path.realpath(folder), last), place.project)
-    if relative == ".":
-        raise UsageError("{path} is the whole project", path=text, hint="leave add out to back up all of it")
-    if relative.startswith(".."):
-        raise OutsideProject(
-            "{path} is not inside the project {project}",
-            path=text,
-            project=place.project,
-            hint="name a file or folder of the project; copy or link other things into it first",
-        )
-    return RelPath(bytes_of(relative))
-
-
-def visible(place: Place, opened: Store) -> tuple[history.Catalog, history.Catalog]:
-    """The experiments of this project, and all of the store. A store inside its project is all of it this project's."""
-    catalog = history.read_catalog(opened.shadow)
-    if place.store_inside or place.parent is not None:
-        return catalog, catalog
-    return history.of_project(catalog, place.project), catalog
 
 
 def log(
@@ -339,15 +212,6 @@ def as_it_is_now(opened: Store, target: history.Target) -> Experiment:
     return history.read_catalog(opened.shadow).find(target.experiment.name) or target.experiment
 
 
-@contextlib.contextmanager
-def store_trouble(store: str) -> Iterator[None]:
-    """What the disk or a permission stops becomes an error that says so."""
-    try:
-        yield
-    except OSError as problem:
-        raise environment_failure(store, problem) from problem
-
-
 def settings(*, directory: PathLike | None = None, store: PathLike | None = None) -> SettingsReport:
     """What is configured in a project, and where each value comes from."""
     place, config = locate(directory, store)
@@ -365,44 +229,6 @@ def settings(*, directory: PathLike | None = None, store: PathLike | None = None
             source, value = config.sources[key], getattr(config, key)
         rows.append(Setting(key, implied.get(key) if value is None else value, source))
     return SettingsReport(place.project, place.store, tuple(rows))
-
-
-def find(experiment: str, directory: PathLike | None, store: PathLike | None) -> tuple[Store, history.Target]:
-    """The store and the backup that a person named."""
-    place, _ = locate(directory, store)
-    opened = open_store(place.store)
-    return opened, resolve(place, opened, experiment)
-
-
-def resolve(place: Place, opened: Store, experiment: str) -> history.Target:
-    """The backup that a person named: of this project, or by its name one of another in the same store."""
-    return resolve_among(opened, *visible(place, opened), experiment)
-
-
-def resolve_among(
-    opened: Store, own: history.Catalog, catalog: history.Catalog, experiment: str
-) -> history.Target:
-    """As `resolve`, where the experiments are read already; `own`: those of this project."""
-    text = as_meant(experiment)
-    try:
-        # Who names a store from a folder that it does not know means what is in it.
-        return history.resolve(opened.shadow, own if own.experiments else catalog, text)
-    except UnknownExperiment:
-        if own is not catalog and not text.startswith("@"):
-            with contextlib.suppress(UnknownExperiment):
-                return history.resolve(opened.shadow, catalog, text)
-        if not text.startswith("@") and catalog.find(text.rpartition(":")[0]) is None:
-            point_at_trash(opened, text)
-        raise
-
-
-def point_at_trash(opened: Store, text: str) -> None:
-    """UnknownExperiment with what takes it back, if what was named lies in the trash."""
-    from tensortime.trash import trash_hint  # what a usual call need not pay
-
-    hint = trash_hint(opened.shadow, text)
-    if hint is not None:
-        raise UnknownExperiment("no experiment is called {text}", text=text[:80], hint=hint) from None
 
 
 def diff(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TextIO
 
-from tensortime import api, documents, render
+from tensortime import api, documents, lookup, render
 from tensortime.errors import TensorTimeError, UsageError, message
 from tensortime.messages import Translator
 from tensortime.reports import Experiment
@@ -33,7 +33,7 @@ class Common:
     @functools.cached_property
     def tr(self) -> Translator:
         """The person's language."""
-        return api.translator(self.directory, self.store)
+        return lookup.translator(self.directory, self.store)
 
     def resolve(self, path: str) -> str:
         """A path as typed after `-C`: as if tensortime had been started there."""

@@ -219,17 +219,17 @@ def paths_of(values: Sequence[PathLike] | None, name: str) -> list[str]:
 
 def translator(store: str | None = None) -> Translator:
     """The language of the person in front of this training."""
-    from tensortime import api
+    from tensortime import lookup
 
-    return api.translator(start_folder(), store)
+    return lookup.translator(start_folder(), store)
 
 
 def configured_strict() -> bool:
     """Whether the project's configuration asks for errors instead of warnings."""
-    from tensortime import api
+    from tensortime import lookup
 
     with contextlib.suppress(TensorTimeError, OSError):
-        return api.locate(start_folder())[1].strict
+        return lookup.locate(start_folder())[1].strict
     return False
 
 
@@ -253,9 +253,9 @@ def start_folder() -> str | None:
 
 def begun_by_hook(backup_dir: str | None) -> str | None:
     """The experiment that the shell hook began for this very command, just before it started."""
-    from tensortime import api, handover
+    from tensortime import handover, lookup
 
-    place, _ = api.locate(start_folder(), backup_dir)
+    place, _ = lookup.locate(start_folder(), backup_dir)
     return handover.claim(os.path.join(place.store, ".cache"), place.project)
 
 

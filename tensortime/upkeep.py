@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator, Sequence
 
 from tensortime import clearance, trash, usage
-from tensortime.api import PathLike, as_meant, environment_failure, locate, resolve_among, visible
 from tensortime.errors import StoreUnusable, TensorTimeError, UsageError, message
 from tensortime.inventory import (
     ClearingReport,
@@ -17,6 +16,7 @@ from tensortime.inventory import (
     UndeleteReport,
     UsageReport,
 )
+from tensortime.lookup import PathLike, as_meant, environment_failure, locate, resolve_among, visible
 from tensortime.project import Place
 from tensortime.retention import KeepRules, choose
 from tensortime.store import Store, open_store

@@ -23,8 +23,8 @@ LAYERS = """
     render  documents  upkeep_text
     recollection
     text
-    upkeep
-    api
+    api  upkeep
+    lookup
     extraction
     snapshot  checkout  editing  stored  present  usage  clearance
     publication
