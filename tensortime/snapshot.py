@@ -22,7 +22,8 @@ from tensortime.formats import is_under, text_of
 from tensortime.ignoring import Matcher, Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
-from tensortime.packs import PackDamaged, PackIndex, PackWriter
+from tensortime.packreader import PackDamaged, PackIndex
+from tensortime.packs import PackWriter
 from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.publication import Gathered, publish

@@ -33,7 +33,7 @@ LAYERS = """
     reports  store  ignoring  trees
     mending  environment  statcache
     shadow  repository  sidecar  config  manifest  trailers  policy  names  monitor
-    gitcommand  redaction  messages
+    gitcommand  redaction  messages  packreader
     errors  formats  fsops  packs  ranks  chinese
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
