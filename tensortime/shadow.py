@@ -87,6 +87,17 @@ class RefList:
     broken: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ObjectList:
+    """Every object of the repository, packed or loose, by its raw id."""
+
+    packed: Mapping[bytes, int]
+    """The bytes that each one takes in its pack or file."""
+    commits: tuple[bytes, ...]
+    """Commits, and annotated tags that a person made."""
+    trees: tuple[bytes, ...]
+
+
 class Shadow:
     """The shadow repository of one store."""
 
@@ -184,6 +195,25 @@ class Shadow:
                 yield from self.read_objects(rest, missing_ok=True)
                 return
             start = end + 1
+
+    def object_list(self) -> ObjectList:
+        """List all objects, reached or not; of each only its header is read. Damaged ones are left out."""
+        layout = "--batch-check=%(objectname) %(objecttype) %(objectsize:disk)"
+        done = self.run("cat-file", layout, "--batch-all-objects", "--unordered", accept=(0, 128))
+        packed: dict[bytes, int] = {}
+        commits, trees = [], []
+        for line in done.stdout.splitlines():
+            name, _, rest = line.partition(b" ")
+            kind, _, size = rest.partition(b" ")
+            if not size.isdigit():
+                continue
+            oid = bytes.fromhex(name.decode())
+            packed[oid] = int(size)
+            if kind == b"tree":
+                trees.append(oid)
+            elif kind != b"blob":
+                commits.append(oid)
+        return ObjectList(packed, tuple(commits), tuple(trees))
 
     def tree(self, commit: Oid) -> list[TreeItem]:
         """All paths of a commit's tree, folders included; Damaged for a path that could lead elsewhere."""

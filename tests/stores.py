@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from tensortime.formats import Oid, RelPath
-from tensortime.manifest import Manifest
+from blake3 import blake3
+
+from tensortime.formats import Digest, Oid, RelPath
+from tensortime.manifest import FILE, Manifest, ManifestEntry
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
-from tensortime.store import open_store
+from tensortime.store import Store, create_store, open_store
 from tensortime.trailers import BackupFacts, encode_message
-from tensortime.trees import MODE_FILE, GitEntry, Layout, write_object, write_tree
+from tensortime.trees import MODE_FILE, GitEntry, Layout, meta_files, write_object, write_tree
 
 Row = Mapping[str, object]
 
@@ -39,3 +41,73 @@ def forge(
         writer.finish()
     commit = Oid(object_id(Kind.COMMIT, data).hex())
     assert store.shadow.create_ref(f"refs/experiments/{name}", commit)
+
+
+class Bulk:
+    """Many experiments in no time: trees, manifests and commits straight into one pack, objects beside it."""
+
+    def __init__(self, project: Path) -> None:
+        project.mkdir(parents=True, exist_ok=True)
+        self.project, self.store = project, create_store(str(project / "tensortime"))
+        self.known: set[bytes] = set()
+        self.writer = PackWriter(self.store.path(".shadow", "objects", "pack"), self.store.path(".tmp"))
+        self.refs: dict[str, str] = {}
+        self.time_ns = 1_800_000_000_000_000_000
+
+    def experiment(
+        self,
+        name: str,
+        small: Mapping[bytes, bytes],
+        large: Mapping[bytes, bytes] | None = None,
+        *,
+        parent: str | None = None,
+        number: int = 1,
+    ) -> str:
+        """One backup of these files (bytes of the small and of the large ones); returns its commit."""
+        git = {
+            RelPath(path): GitEntry(MODE_FILE, write_object(self.writer, self.known, Kind.BLOB, data))
+            for path, data in small.items()
+        }
+        rows = {RelPath(path): self.entry(RelPath(path), data) for path, data in (large or {}).items()}
+        layout = Layout(git, Manifest(rows))
+        top = write_tree(self.writer, self.known, layout, {**meta_files(layout), b"run.json": b"{}\n"})
+        self.time_ns += 1_000_000_000
+        size = sum(map(len, [*small.values(), *(large or {}).values()]))
+        facts = BackupFacts(
+            "", number, self.time_ns, "host", str(self.project), "done", len(git) + len(rows), size
+        )
+        parents = [bytes.fromhex(parent)] if parent else []
+        data = encode_commit(top, parents, self.time_ns // 1_000_000_000, encode_message(facts))
+        self.writer.add(pack_object(Kind.COMMIT, data))
+        commit = object_id(Kind.COMMIT, data).hex()
+        self.refs[f"refs/experiments/{name}"] = commit
+        return commit
+
+    def entry(self, path: RelPath, data: bytes) -> ManifestEntry:
+        """A line of the manifest, and the object that it names."""
+        digest = Digest("blake3:" + blake3(data).hexdigest())
+        where = Path(self.store.sidecar().path_of(digest))
+        if not where.exists():
+            where.parent.mkdir(exist_ok=True)
+            where.write_bytes(data)
+            where.chmod(0o400)
+        return ManifestEntry(path, FILE, None, len(data), digest, 0)
+
+    def finish(self) -> Store:
+        """Publish the pack, then all refs."""
+        self.writer.finish()
+        lines = "".join(f"create {ref} {commit}\n" for ref, commit in self.refs.items())
+        self.store.shadow.run("update-ref", "--stdin", stdin=lines.encode())
+        return self.store
+
+
+def thousand(project: Path, count: int = 1000, files: int = 100) -> Store:
+    """So many experiments of so many small files: one of them and one large file are new each time, one large file is
+    the same in all."""
+    bulk = Bulk(project)
+    same = {b"src/file%03d.py" % number: b"x = %d\n" % number for number in range(files - 1)}
+    for number in range(count):
+        own = b"lr = %d\n" % number
+        large = {b"data/set.bin": b"shared" * 1000, b"out/weights.bin": own * 1000}
+        bulk.experiment(f"run-{number:04d}", {**same, b"train.py": own}, large)
+    return bulk.finish()

@@ -24,7 +24,7 @@ LAYERS = """
     extraction
     snapshot  checkout
     publication
-    commits  destination
+    commits  destination  reach
     intake  worktrees  session
     history  project  scan  folding  hardlinks
     walk
