@@ -11,10 +11,11 @@ TYPE_CHECKING = False  # as type checkers know it; `typing` itself would take lo
 if TYPE_CHECKING:
     from tensortime.api import backup, log, restore, show
     from tensortime.errors import TensorTimeError
+    from tensortime.maintenance import verify
     from tensortime.time_machine import TimeMachine
 
 __version__ = "0.2.0"
-__all__ = ["TensorTimeError", "TimeMachine", "__version__", "backup", "log", "restore", "show"]
+__all__ = ["TensorTimeError", "TimeMachine", "__version__", "backup", "log", "restore", "show", "verify"]
 
 _HOMES = {
     "TimeMachine": "time_machine",
@@ -23,6 +24,7 @@ _HOMES = {
     "log": "api",
     "restore": "api",
     "show": "api",
+    "verify": "maintenance",
 }
 
 

@@ -122,6 +122,36 @@ def restore(
     )
 
 
+@app.command()
+def verify(
+    experiment: Annotated[
+        str | None, typer.Argument(metavar="EXP", help="Only this experiment; EXP:1 only its first backup.")
+    ] = None,
+    read_data: Annotated[
+        str | None,
+        typer.Option(
+            "--read-data",
+            metavar="[=5%|=1G]",
+            help="Read every byte too; a part of them: the next call reads the next part.",
+        ),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Move aside what is provably wrong, so that a backup can heal it."),
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Check that all is there that the experiments need."""
+    raise typer.Exit(commands.verify(Common(directory, store, as_json), experiment, read_data, repair))
+
+
+def with_values(arguments: list[str]) -> list[str]:
+    """`--read-data` alone means all of it: an option of typer takes a value or none, not either."""
+    return ["--read-data=all" if word == "--read-data" else word for word in arguments]
+
+
 def verb_first(arguments: list[str]) -> list[str]:
     """`-C DIR log` as `log -C DIR`: people who know git type it in front."""
     moved: list[str] = []
@@ -138,7 +168,7 @@ def run(arguments: list[str]) -> int:
     """Parse and run; returns the exit code. A wrong call is answered like every other error."""
     command: Any = typer.main.get_command(app)
     as_json = "--json" in arguments
-    arguments = verb_first(arguments)
+    arguments = with_values(verb_first(arguments))
     try:
         code = command.main(args=arguments, prog_name="tensortime", standalone_mode=False)
         return int(code or 0)

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TextIO
 
-from tensortime import api, documents, render
+from tensortime import api, documents, maintenance, render, render_maintenance
 from tensortime.errors import TensorTimeError
+from tensortime.messages import Translator, choose_language
 from tensortime.terminal import TerminalMonitor, bug_report, is_terminal, write_line
 
 INTERRUPTED = 130
@@ -214,3 +215,30 @@ def shortest(path: str) -> str:
         relative = os.path.relpath(path)
         return relative if len(relative) < len(path) else path
     return path
+
+
+def translator() -> Translator:
+    """The reader's language."""
+    return Translator(choose_language(os.environ))
+
+
+def verify(common: Common, experiment: str | None, read_data: str | None, repair: bool) -> int:
+    """`tensortime verify`."""
+
+    def work(monitor: TerminalMonitor) -> int:
+        report = maintenance.verify(
+            experiment,
+            read_data=read_data,
+            repair=repair,
+            directory=common.directory,
+            store=common.store,
+            monitor=monitor,
+        )
+        monitor.clear()
+        if common.as_json:
+            put_json(documents.verify_json(report))
+        else:
+            put(render_maintenance.verify_text(report, translator()))
+        return report.exit_code
+
+    return answer(common, work)

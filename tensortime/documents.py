@@ -8,7 +8,15 @@ from collections.abc import Mapping
 
 from tensortime.errors import TensorTimeError
 from tensortime.formats import iso_time
-from tensortime.reports import BackupReport, Experiment, LogReport, RestoreReport, ShowReport
+from tensortime.reports import (
+    BackupReport,
+    Experiment,
+    LogReport,
+    Problem,
+    RestoreReport,
+    ShowReport,
+    VerifyReport,
+)
 
 
 def backup_json(report: BackupReport) -> dict[str, object]:
@@ -101,6 +109,34 @@ def restore_json(report: RestoreReport) -> dict[str, object]:
         "skipped": [{"path": one.path, "reason": one.reason} for one in report.skipped],
         "changed": list(report.changed),
         "seconds": round(report.seconds, 3),
+    }
+
+
+def verify_json(report: VerifyReport) -> dict[str, object]:
+    """The document of `verify --json`."""
+    return {
+        "ok": not report.problems,
+        "checked": {
+            "backups": report.backups,
+            "git_objects": report.git_objects,
+            "objects": report.objects,
+            "bytes_read": report.bytes_read,
+            "bytes": report.bytes_all,
+        },
+        "problems": [problem_json(one) for one in report.problems],
+        "repaired": [{"kind": one.kind, "what": one.what, "done": one.repair} for one in report.repaired],
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def problem_json(one: Problem) -> dict[str, object]:
+    """One problem of a store."""
+    return {
+        "kind": one.kind,
+        "what": one.what,
+        "reason": one.reason,
+        "experiments": list(one.experiments),
+        "paths": list(one.paths),
     }
 
 

@@ -151,7 +151,7 @@ class Pack:
         entries = self.entries()
         row = bisect_left(self._starts, start)
         if row == len(entries) or entries[row].start != start:
-            raise PackDamaged(f"{self.name}: no entry begins at byte {start}")
+            raise PackDamaged("the base of its delta is not in the pack")
         return entries[row]
 
     def check_frame(self) -> None:
@@ -161,12 +161,12 @@ class Pack:
             file.seek(max(self.size - OID_SIZE, 0))
             tail = file.read()
         if head != PACK_HEADER.pack(b"PACK", 2, len(self.index)):
-            raise PackDamaged(f"{self.name}.pack does not begin as a pack of {len(self.index)} objects")
+            raise PackDamaged("it does not begin as the pack of its idx")
         if tail != self.index.checksum:
-            raise PackDamaged(f"{self.name}.pack was cut short or is not the pack of its idx")
+            raise PackDamaged("it was cut short, or does not end as the pack of its idx")
         entries = self.entries()
         if (entries[0].start if entries else self.size - OID_SIZE) != PACK_HEADER.size:
-            raise PackDamaged(f"{self.name}.pack holds bytes that its idx does not know")
+            raise PackDamaged("it holds bytes that its idx does not know")
 
     def raw(self, entry: Entry) -> bytes:
         """The bytes of an entry as they stand; PackDamaged unless they have their CRC-32."""
@@ -208,8 +208,19 @@ class Pack:
     def _parse(self, entry: Entry) -> tuple[int, int | None, bytes]:
         """The kind of an entry, where its base begins if it is a delta, and what it holds, inflated."""
         raw = self.raw(entry)
+        kind, size, base, at = self.header(entry, raw)
         try:
-            kind, size, at = entry_header(raw)
+            data = inflate()(raw[at:])
+        except zlib.error as problem:
+            raise PackDamaged("it cannot be unpacked") from problem
+        if len(data) != size:
+            raise PackDamaged("it has not the size that it states")
+        return kind, base, data
+
+    def header(self, entry: Entry, raw: bytes) -> tuple[int, int, int | None, int]:
+        """The kind and size of an entry, where its base begins if it is a delta, and where its zlib stream does."""
+        try:
+            kind, size, at = read_entry_header(raw)
             base = None
             if kind == OFFSET_DELTA:
                 distance, at = base_distance(raw, at)
@@ -217,13 +228,10 @@ class Pack:
             elif kind == NAMED_DELTA:
                 base, at = self.index.offset(raw[at : at + OID_SIZE]), at + OID_SIZE
             elif kind not in KINDS:
-                raise PackDamaged(f"an entry of kind {kind}")
-            data = inflate()(raw[at:])
-        except (zlib.error, IndexError, KeyError) as problem:
-            raise PackDamaged(f"it cannot be unpacked: {problem}") from problem
-        if len(data) != size:
-            raise PackDamaged(f"it has {len(data)} bytes instead of {size}")
-        return kind, base, data
+                raise PackDamaged("it is of an unknown kind")
+        except (IndexError, KeyError) as problem:
+            raise PackDamaged("it does not begin as an object of a pack") from problem
+        return kind, size, base, at
 
     def _keep(self, start: int, content: Content) -> None:
         """Keep what deltas are made on, up to KEPT_BYTES."""
@@ -240,7 +248,7 @@ def hash_of(content: Content) -> bytes:
     return digest.digest()
 
 
-def entry_header(raw: bytes) -> tuple[int, int, int]:
+def read_entry_header(raw: bytes) -> tuple[int, int, int]:
     """The kind and size that an entry states, and where it goes on."""
     byte = raw[0]
     kind, size, shift, at = byte >> 4 & 7, byte & 15, 4, 1
@@ -318,5 +326,5 @@ def read_loose(path: str) -> Content:
         if not nul or kind not in KINDS.values() or int(size) != len(body):
             raise ValueError(f"it begins with {head[:30]!r}")
     except (zlib.error, ValueError) as problem:
-        raise PackDamaged(f"it cannot be unpacked: {problem}") from problem
+        raise PackDamaged("it cannot be unpacked") from problem
     return Content(kind, body)

@@ -53,6 +53,8 @@ class Kind(IntEnum):
     COMMIT = 1
     TREE = 2
     BLOB = 3
+    TAG = 4
+    """Annotated, made by a person in a restored worktree: copied, never written."""
 
 
 class Packed(NamedTuple):
@@ -72,7 +74,7 @@ def object_id(kind: Kind, data: Data) -> bytes:
 
 def pack_object(kind: Kind, data: Data, oid: bytes | None = None) -> Packed:
     """Hash (unless its `oid` is known) and compress one object. What takes long does not hold the GIL."""
-    header, stream = _entry_header(kind, len(data)), _deflate(data)
+    header, stream = entry_header(kind, len(data)), _deflate(data)
     return Packed(oid or object_id(kind, data), (header, stream), zlib.crc32(stream, zlib.crc32(header)))
 
 
@@ -81,8 +83,8 @@ def sha1(data: Data = b"") -> "hashlib._Hash":
     return hashlib.sha1(data, usedforsecurity=False)
 
 
-def _entry_header(kind: Kind, size: int) -> bytes:
-    """3 bits of kind, 4 of size, then 7 of size a byte, lowest first; a top bit says that a byte follows."""
+def entry_header(kind: int, size: int) -> bytes:
+    """How an entry begins: 3 bits of kind, 4 of size, then 7 of size a byte, lowest first; a top bit says that a byte follows."""
     byte, size, header = (kind << 4) | (size & 15), size >> 4, bytearray()
     while size:
         header.append(byte | 0x80)

@@ -169,3 +169,45 @@ class RestoreReport:
     def exit_code(self) -> int:
         """0 done, 3 the backup itself was not whole."""
         return 3 if self.skipped or self.changed else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a store that is missing or wrong, and who needs it."""
+
+    kind: str
+    """ref, pack, missing, damaged, manifest, or copy (wrong in one pack, right in another: nothing is lost)."""
+    what: str
+    """A ref, a file of a pack, a git object's id, or an object's digest."""
+    reason: str
+    experiments: tuple[str, ...] = ()
+    """Backups as `NAME:n`; of the trash, worktrees and pins their refs."""
+    paths: tuple[str, ...] = ()
+    repair: str = ""
+    """What `--repair` did about it; empty where it did nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What one verification looked at, and what it found wrong."""
+
+    backups: int
+    git_objects: int
+    objects: int
+    bytes_read: int
+    bytes_all: int
+    """The bytes that there are to be read; 0 where none were."""
+    problems: tuple[Problem, ...] = ()
+    repaired: tuple[Problem, ...] = ()
+    """What `--repair` did; `problems` is then what is left."""
+    seconds: float = 0.0
+
+    @property
+    def lost(self) -> tuple[Problem, ...]:
+        """The problems that some backup cannot come back whole for."""
+        return tuple(one for one in self.problems if one.experiments)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all is there, 5 damage."""
+        return 5 if self.problems else 0

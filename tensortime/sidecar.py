@@ -9,8 +9,8 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -18,6 +18,7 @@ from blake3 import blake3
 from tensortime import fsops
 from tensortime.errors import Damaged, StoreUnusable, message
 from tensortime.formats import Digest
+from tensortime.withdrawn import Mark, file_id
 
 TRIES = 3
 """How often a file that changes while it is read is read again."""
@@ -85,6 +86,8 @@ class Sidecar:
 
     folder: str
     staging: str
+    withdrawn: Mapping[Digest, Mark] = field(default_factory=dict)
+    """Objects that are not to be relied on: who stores must store them again."""
 
     def path_of(self, digest: Digest) -> str:
         """Where the object lies."""
@@ -92,12 +95,14 @@ class Sidecar:
         return os.path.join(self.folder, "blake3", name[:2], name[2:])
 
     def holds(self, digest: Digest, size: int) -> bool:
-        """Whether there is a regular file of this size under this digest."""
+        """Whether there is a regular file of this size under this digest, and nobody withdrew it."""
         try:
             info = os.lstat(self.path_of(digest))
         except OSError:
             return False
-        return stat.S_ISREG(info.st_mode) and info.st_size == size
+        mark = self.withdrawn.get(digest)
+        whole = stat.S_ISREG(info.st_mode) and info.st_size == size
+        return whole and (mark is None or mark.file != file_id(info))
 
     def holds_whole(self, digest: Digest, size: int) -> bool:
         """As `holds`, after reading the object."""

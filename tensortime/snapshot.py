@@ -33,6 +33,7 @@ from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
 from tensortime.statcache import StatCache, StatKey, cache_name, confirmed, digest_of, load_cache, save_cache
 from tensortime.store import Store
+from tensortime.withdrawn import read_withdrawn
 
 ANNOUNCED_BYTES = 1_000_000_000
 """A copy of more than this is announced, with what would avoid it."""
@@ -156,10 +157,13 @@ def check_hardlinks(
 
 def usable_cache(store: Store, place: Place) -> StatCache:
     """The project's stat cache, without what is no longer in the store's packs; a new one knows what these hold."""
-    present = pack_sizes(store)
+    withdrawn = read_withdrawn(store.folder)
+    present = {name: size for name, size in pack_sizes(store).items() if name not in withdrawn.packs}
     cache = load_cache(store.path(".cache", cache_name(place.project)), store.store_id, present)
-    if present and not cache.packs:
-        return confirmed(cache, (oid for name in present for oid in ids_in_pack(store, name)))
+    if not cache.packs or not withdrawn.copies.keys().isdisjoint(present):
+        wrong = withdrawn.copies
+        found = ((name, oid) for name in present for oid in ids_in_pack(store, name))
+        return confirmed(cache, (oid for name, oid in found if oid not in wrong.get(name, ())))
     return cache
 
 

@@ -19,11 +19,14 @@ LAYERS = """
     cli
     time_machine  commands
     terminal
+    render_maintenance
     render  documents
+    maintenance
     api
     extraction
-    snapshot  checkout
-    publication
+    snapshot  checkout  fsck
+    repair
+    publication  census  reading  repacking
     commits  destination  reach
     intake  worktrees  session
     history  project  scan  folding  hardlinks
@@ -32,8 +35,8 @@ LAYERS = """
     findings
     reports  store  ignoring  trees
     mending  environment  statcache
-    shadow  repository  sidecar  config  manifest  trailers  policy  names  monitor
-    gitcommand  redaction  messages  packreader
+    shadow  repository  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor
+    gitcommand  redaction  messages  packreader  withdrawn
     errors  formats  fsops  packs  ranks  chinese
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""

@@ -16,6 +16,7 @@ VERBS = {
     "log": ("log",),
     "show": ("show", "base"),
     "restore": ("restore", "base"),
+    "verify": ("verify",),
     "error": ("show", "nothing"),
 }
 
@@ -47,6 +48,8 @@ def test_every_document_is_as_its_example(tmp_path: Path, verb: str) -> None:
     run_cli("backup", "--name", "base", cwd=tree.root)
     if verb == "show":
         run_cli("backup", "--name", "base", "--add", "train.py", cwd=tree.root)
+    if verb == "verify":
+        (tree.root / "tensortime/.shadow/refs/experiments/gone").write_text("1" * 40 + "\n")
     found = json.loads(run_cli(*VERBS[verb], "--json", cwd=tree.root).stdout)
     assert json.dumps(shape(found)) == json.dumps(shape(example(verb)))
 

@@ -1,0 +1,93 @@
+"""From the reports of verify, gc, purge and doctor to text: pure functions, in the language of the reader."""
+
+from collections.abc import Sequence
+
+from tensortime.messages import Translator
+from tensortime.render import printable, seconds_text, size_text
+from tensortime.reports import Problem, VerifyReport
+
+SHOWN_PROBLEMS = 20
+SHOWN_NAMES = 5
+
+
+def verify_text(report: VerifyReport, tr: Translator) -> list[str]:
+    """What a verification found."""
+    lines = [
+        tr(
+            "checked {backups} backups: {git} git objects, {objects} large files, in {seconds}",
+            backups=report.backups,
+            git=report.git_objects,
+            objects=report.objects,
+            seconds=seconds_text(report.seconds),
+        )
+    ]
+    lines += [repaired_line(one, tr) for one in report.repaired]
+    for one in report.problems[:SHOWN_PROBLEMS]:
+        lines += problem_text(one, tr)
+    if len(report.problems) > SHOWN_PROBLEMS:
+        lines.append(tr("… and {count} more; --json lists all", count=len(report.problems) - SHOWN_PROBLEMS))
+    if report.bytes_all:
+        lines.append(
+            tr(
+                "read {read} of {all}: every byte of it {state}",
+                read=size_text(report.bytes_read),
+                all=size_text(report.bytes_all),
+                state=tr("was looked at") if report.problems else tr("is as it was stored"),
+            )
+        )
+    return lines + (verdict(report, tr) if report.problems else [all_there(report, tr)])
+
+
+def all_there(report: VerifyReport, tr: Translator) -> str:
+    """The last line where nothing is wrong."""
+    if report.bytes_all:
+        return tr("all is there")
+    return tr("all is there; whether the bytes are right, --read-data tells")
+
+
+def verdict(report: VerifyReport, tr: Translator) -> list[str]:
+    """What damage means, and what to do about it."""
+    broken = list(dict.fromkeys(name for one in report.lost for name in one.experiments))
+    lines = []
+    if broken:
+        lines.append(tr("cannot come back whole: {names}", names=names_text(broken, tr)))
+        lines.append(
+            tr(
+                "the next tensortime backup of a project that still has these files stores them again, for all of them"
+            )
+        )
+    else:
+        lines.append(tr("no backup needs what is damaged"))
+    if not report.repaired:
+        lines.append(tr("tensortime verify --repair moves aside what is provably wrong"))
+    return lines
+
+
+def problem_text(one: Problem, tr: Translator) -> list[str]:
+    """One problem: what, why, and who needs it."""
+    lines = [
+        tr(
+            "{kind}: {what}: {reason}",
+            kind=tr.known(one.kind),
+            what=printable(one.what),
+            reason=tr.known(one.reason),
+        )
+    ]
+    if one.experiments:
+        lines.append("  " + tr("needed by {names}", names=names_text(one.experiments, tr)))
+    if one.paths:
+        lines.append("  " + tr("as {names}", names=names_text(one.paths, tr)))
+    return lines
+
+
+def repaired_line(one: Problem, tr: Translator) -> str:
+    """One thing that was done."""
+    return tr("{what}: {done}", what=printable(one.what), done=tr.known(one.repair))
+
+
+def names_text(names: Sequence[str], tr: Translator) -> str:
+    """Some names, and how many more."""
+    shown = ", ".join(printable(name) for name in names[:SHOWN_NAMES])
+    if len(names) > SHOWN_NAMES:
+        return tr("{names} and {count} more", names=shown, count=len(names) - SHOWN_NAMES)
+    return shown
