@@ -13,9 +13,24 @@ if TYPE_CHECKING:
     from tensortime.errors import TensorTimeError
     from tensortime.maintenance import verify
     from tensortime.time_machine import TimeMachine
+    from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
 
 __version__ = "0.2.0"
-__all__ = ["TensorTimeError", "TimeMachine", "__version__", "backup", "log", "restore", "show", "verify"]
+__all__ = [
+    "TensorTimeError",
+    "TimeMachine",
+    "__version__",
+    "backup",
+    "du",
+    "log",
+    "restore",
+    "rm",
+    "rm_worktree",
+    "show",
+    "trashed",
+    "undelete",
+    "verify",
+]
 
 _HOMES = {
     "TimeMachine": "time_machine",
@@ -24,6 +39,11 @@ _HOMES = {
     "log": "api",
     "restore": "api",
     "show": "api",
+    "du": "upkeep",
+    "rm": "upkeep",
+    "rm_worktree": "upkeep",
+    "trashed": "upkeep",
+    "undelete": "upkeep",
     "verify": "maintenance",
 }
 

@@ -13,7 +13,7 @@ TensorTime backs up the whole project at every run: code, data, models.
   tensortime log                         list the experiments
   tensortime restore @                   bring the newest back, in a new folder
 
-Verbs: backup, log, show, restore. tensortime --help says more, tensortime VERB --help says all.
+Verbs: backup, log, show, restore, du, rm, undelete. tensortime --help says more, tensortime VERB --help says all.
 """
 
 

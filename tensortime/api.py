@@ -35,6 +35,7 @@ from tensortime.reports import BackupReport, LogReport, RestoreReport, ShowRepor
 from tensortime.session import BackupOptions
 from tensortime.sidecar import rehash_object
 from tensortime.store import Store, create_store, is_store, open_store
+from tensortime.trash import trash_hint
 
 SILENT = NullMonitor()
 PathLike = str | os.PathLike[str]
@@ -256,11 +257,19 @@ def resolve(place: Place, opened: Store, experiment: str) -> history.Target:
         # Who names a store from a folder that it does not know means what is in it.
         return history.resolve(opened.shadow, own if own.experiments else catalog, text)
     except UnknownExperiment:
-        if own is catalog or text.startswith("@"):
-            raise
-        with contextlib.suppress(UnknownExperiment):
-            return history.resolve(opened.shadow, catalog, text)
+        if own is not catalog and not text.startswith("@"):
+            with contextlib.suppress(UnknownExperiment):
+                return history.resolve(opened.shadow, catalog, text)
+        if not text.startswith("@") and catalog.find(text.rpartition(":")[0]) is None:
+            point_at_trash(opened, text)
         raise
+
+
+def point_at_trash(opened: Store, text: str) -> None:
+    """UnknownExperiment with what takes it back, if what was named lies in the trash."""
+    hint = trash_hint(opened.shadow, text)
+    if hint is not None:
+        raise UnknownExperiment("no experiment is called {text}", text=text[:80], hint=hint) from None
 
 
 def read_file(

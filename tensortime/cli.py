@@ -123,6 +123,92 @@ def restore(
 
 
 @app.command()
+def du(
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[EXP]...", help="Only these, and what would be freed if all of them went."),
+    ] = None,
+    paths: Annotated[
+        bool, typer.Option("--paths", help="Also the paths that take most over all backups.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="At most N rows.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also experiments of other projects in the same store.")
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Show what takes the room: what each experiment costs, and what its removal would free."""
+    common = Common(directory, store, as_json)
+    raise typer.Exit(commands.du(common, experiments or [], limit, paths, everything))
+
+
+@app.command()
+def rm(
+    experiments: Annotated[
+        list[str] | None, typer.Argument(metavar="[EXP]...", help="What to remove.")
+    ] = None,
+    keep_last: Annotated[
+        int | None, typer.Option("--keep-last", metavar="N", help="Remove all but the newest N.")
+    ] = None,
+    keep_within: Annotated[
+        str | None,
+        typer.Option(
+            "--keep-within", metavar="30d", help="... all but those so near to the newest (h d w y)."
+        ),
+    ] = None,
+    keep_tag: Annotated[
+        list[str] | None,
+        typer.Option("--keep-tag", metavar="TAG", help="... all but those with this tag. Repeatable."),
+    ] = None,
+    keep_daily: Annotated[
+        int | None, typer.Option("--keep-daily", metavar="N", help="... all but the last of each of N days.")
+    ] = None,
+    keep_weekly: Annotated[
+        int | None,
+        typer.Option("--keep-weekly", metavar="N", help="... all but the last of each of N weeks."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what would be removed and kept, and why.")
+    ] = False,
+    worktree: Annotated[
+        bool, typer.Option("--worktree", help="Remove the folder that EXP was restored into, not EXP.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --worktree: also a folder that was changed.")
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Move experiments into the trash (undelete takes them back, gc frees their bytes).
+
+    The --keep options add up: what one of them keeps stays, and so does what is tagged keep.
+    """
+    common = Common(directory, store, as_json)
+    keep = commands.Keep(keep_last, keep_within, tuple(keep_tag or ()), keep_daily, keep_weekly)
+    if worktree:
+        raise typer.Exit(commands.rm_worktree(common, experiments or [], keep, dry_run, force))
+    raise typer.Exit(commands.rm(common, experiments or [], keep, dry_run))
+
+
+@app.command()
+def undelete(
+    experiments: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[EXP]...", help="What to take back; without a name the trash is listed."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="List at most N.")] = None,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Take experiments back out of the trash, or list it."""
+    raise typer.Exit(commands.undelete(Common(directory, store, as_json), experiments or [], limit))
+
+
+@app.command()
 def verify(
     experiment: Annotated[
         str | None, typer.Argument(metavar="EXP", help="Only this experiment; EXP:1 only its first backup.")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TextIO
 
-from tensortime import api, documents, maintenance, render, render_maintenance
-from tensortime.errors import TensorTimeError
+from tensortime import api, documents, maintenance, render, render_maintenance, upkeep, upkeep_text
+from tensortime.errors import TensorTimeError, UsageError
 from tensortime.messages import Translator, choose_language
 from tensortime.terminal import TerminalMonitor, bug_report, is_terminal, write_line
 
@@ -215,6 +215,110 @@ def shortest(path: str) -> str:
         relative = os.path.relpath(path)
         return relative if len(relative) < len(path) else path
     return path
+
+
+def du(common: Common, experiments: Sequence[str], limit: int | None, paths: bool, everything: bool) -> int:
+    """`tensortime du`."""
+
+    def work(_: TerminalMonitor) -> int:
+        report = upkeep.du(
+            experiments, paths=paths, everything=everything, directory=common.directory, store=common.store
+        )
+        if common.as_json:
+            put_json(documents.usage_json(report, limit))
+        elif is_terminal(sys.stdout):
+            put(upkeep_text.usage_text(report, limit or upkeep_text.SHOWN, columns(), datetime.now()))
+        else:
+            put(upkeep_text.usage_lines(report)[:limit])
+        return 0
+
+    return answer(common, work)
+
+
+def columns() -> int:
+    """How wide the terminal is."""
+    return shutil.get_terminal_size((80, 24)).columns
+
+
+@dataclass(frozen=True)
+class Keep:
+    """The `--keep-…` options of rm."""
+
+    last: int | None = None
+    within: str | None = None
+    tags: Sequence[str] = ()
+    daily: int | None = None
+    weekly: int | None = None
+
+
+def rm(common: Common, experiments: Sequence[str], keep: Keep, dry_run: bool) -> int:
+    """`tensortime rm`."""
+
+    def work(_: TerminalMonitor) -> int:
+        report = upkeep.rm(
+            experiments,
+            keep_last=keep.last,
+            keep_within=keep.within,
+            keep_tags=keep.tags,
+            keep_daily=keep.daily,
+            keep_weekly=keep.weekly,
+            dry_run=dry_run,
+            directory=common.directory,
+            store=common.store,
+        )
+        if common.as_json:
+            put_json(documents.removal_json(report))
+        else:
+            put(upkeep_text.removal_text(report))
+        return 0
+
+    return answer(common, work)
+
+
+def rm_worktree(common: Common, experiments: Sequence[str], keep: Keep, dry_run: bool, force: bool) -> int:
+    """`tensortime rm --worktree`."""
+
+    def work(_: TerminalMonitor) -> int:
+        if len(experiments) != 1 or keep != Keep() or dry_run:
+            raise UsageError(
+                "--worktree takes one experiment or folder, and of the other options only --force",
+                hint="tensortime rm --worktree NAME",
+            )
+        here = common.resolve(experiments[0])
+        named = here if os.path.isdir(os.path.join(here, ".tensortime")) else experiments[0]
+        report = upkeep.rm_worktree(named, force=force, directory=common.directory, store=common.store)
+        if common.as_json:
+            put_json(documents.clearing_json(report))
+        else:
+            put(upkeep_text.clearing_text(report))
+        return 0
+
+    return answer(common, work)
+
+
+def undelete(common: Common, experiments: Sequence[str], limit: int | None) -> int:
+    """`tensortime undelete`; without a name the trash is listed."""
+
+    def work(_: TerminalMonitor) -> int:
+        if experiments:
+            back = upkeep.undelete(experiments, directory=common.directory, store=common.store)
+            if common.as_json:
+                put_json(documents.undelete_json(back))
+            else:
+                put(upkeep_text.undelete_text(back))
+            return 0
+        trash = upkeep.trashed(directory=common.directory, store=common.store)
+        if common.as_json:
+            put_json(documents.trash_json(trash, limit))
+        elif is_terminal(sys.stdout):
+            put(upkeep_text.trash_text(trash, limit or upkeep_text.SHOWN, columns(), datetime.now()))
+        else:
+            put(upkeep_text.trash_lines(trash)[:limit])
+        for one in trash.damaged:
+            write_line(sys.stderr, f"damaged: {render.printable(one.ref)}: {render.printable(one.reason)}")
+        return 5 if trash.damaged else 0
+
+    return answer(common, work)
 
 
 def translator() -> Translator:

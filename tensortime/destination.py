@@ -1,5 +1,6 @@
 """Where a restore may put files: only where nothing is. What is there already is looked at and named."""
 
+import contextlib
 import os
 import stat
 
@@ -7,13 +8,16 @@ from blake3 import blake3
 
 from tensortime import fsops
 from tensortime.errors import TargetExists, message
-from tensortime.formats import text_of
+from tensortime.formats import Oid, text_of
 from tensortime.history import Target, manifest_of, read_meta
-from tensortime.manifest import ManifestEntry
-from tensortime.policy import builtin_rule
+from tensortime.manifest import FILE, SYMLINK, Manifest, ManifestEntry
+from tensortime.policy import LEFTOVERS, builtin_rule
 from tensortime.project import admin_folder, read_parent
 from tensortime.store import OWN_NAMES, Store
 from tensortime.worktrees import is_inside
+
+DELETED = (b" D", b"D ")
+"""How `git status` marks a file that is gone."""
 
 
 def refuse_taken(store: Store, target: Target, destination: str) -> None:
@@ -64,29 +68,67 @@ def describe_existing(store: Store, target: Target, destination: str) -> str:
     if parent is None or parent.commit != target.commit:
         other = f"{parent.experiment}:{parent.number}" if parent else "another experiment"
         return f"it is {other}"
-    changed = changes_in(store, target, admin, destination)
+    changed = changes_in(store, target.commit, admin, destination)
     if not changed:
         return f"it is {target.experiment.name}, whole and unchanged"
     more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
     return f"it is {target.experiment.name}, changed since: {', '.join(changed[:3])}{more}"
 
 
-def changes_in(store: Store, target: Target, admin: str, folder: str) -> list[str]:
+def changes_in(store: Store, commit: Oid, admin: str, folder: str) -> list[str]:
     """The paths of a restored worktree that differ from its backup, new ones too."""
+    manifest, rows = status_of(store, commit, admin, folder)
+    changed = [
+        text_of(path)
+        for mark, path in rows
+        if mark != b"!!" or not (path in manifest.entries or is_left_out(path))
+    ]
+    top = os.fsencode(folder) + b"/"
+    changed += [text_of(entry.path) for entry in manifest.large() if not is_whole(top + entry.path, entry)]
+    return sorted(changed)
+
+
+def losses_in(store: Store, commit: Oid, admin: str, folder: str) -> list[str]:
+    """The paths of a restored worktree that would be lost with it: as `changes_in`, but what a backup would leave out
+    (a secret, an environment) counts too, only caches do not. A large file that kept size and time is not read, and
+    one that was deleted is no loss.
+    """
+    manifest, rows = status_of(store, commit, admin, folder)
+    changed = [
+        text_of(path)
+        for mark, path in rows
+        if mark not in DELETED and not is_cache(path) and (mark != b"!!" or path not in manifest.entries)
+    ]
+    for entry in manifest.entries.values():
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            if entry.kind in (FILE, SYMLINK) and not is_kept(os.fsencode(folder) + b"/" + entry.path, entry):
+                changed.append(text_of(entry.path))
+    return sorted(changed)
+
+
+def is_kept(path: bytes, entry: ManifestEntry) -> bool:
+    """Whether what lies at a path is what the manifest says, by size and time or else by its bytes."""
+    info = os.lstat(path)
+    if entry.kind == SYMLINK:
+        return stat.S_ISLNK(info.st_mode) and os.readlink(path) == entry.target
+    same = (info.st_size, info.st_mtime_ns) == (entry.size, entry.mtime_ns)
+    return (stat.S_ISREG(info.st_mode) and same) or is_whole(path, entry)
+
+
+def status_of(
+    store: Store, commit: Oid, admin: str, folder: str
+) -> tuple[Manifest, list[tuple[bytes, bytes]]]:
+    """The manifest of a backup, and what `git status` says of a worktree of it: marks and paths, ignored ones too."""
     # New files in a folder of large ones are ignored by git: our exclude file names the folder.
     words = ("--porcelain", "-z", "--no-renames", "--untracked-files=all", "--ignored=traditional")
     status = store.shadow.run("status", *words, git_dir=admin, work_tree=folder)
-    manifest = manifest_of(read_meta(store.shadow, store.shadow.tree(target.commit)))
-    changed = [
-        text_of(row[3:])
-        for row in status.stdout.split(b"\0")
-        if row and not (row.startswith(b"!!") and (row[3:] in manifest.entries or is_left_out(row[3:])))
-    ]
-    top = os.fsencode(folder) + b"/"
-    for entry in manifest.large():
-        if not is_whole(top + entry.path, entry):
-            changed.append(text_of(entry.path))
-    return sorted(changed)
+    manifest = manifest_of(read_meta(store.shadow, store.shadow.tree(commit)))
+    return manifest, [(row[:2], row[3:]) for row in status.stdout.split(b"\0") if row]
+
+
+def is_cache(path: bytes) -> bool:
+    """Whether a path lies in a folder that tools make again by themselves, as `__pycache__` is."""
+    return any(part in LEFTOVERS for part in path.split(b"/")[:-1])
 
 
 def is_left_out(path: bytes) -> bool:

@@ -5,9 +5,11 @@ Fields may be added, never renamed: scripts read them.
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from tensortime.errors import TensorTimeError
 from tensortime.formats import iso_time
+from tensortime.inventory import ClearingReport, RemovalReport, Trash, UndeleteReport, UsageReport
 from tensortime.reports import (
     BackupReport,
     Experiment,
@@ -109,6 +111,63 @@ def restore_json(report: RestoreReport) -> dict[str, object]:
         "skipped": [{"path": one.path, "reason": one.reason} for one in report.skipped],
         "changed": list(report.changed),
         "seconds": round(report.seconds, 3),
+    }
+
+
+def usage_json(report: UsageReport, limit: int | None) -> dict[str, object]:
+    """The document of `du --json`."""
+    rows = report.experiments[:limit]
+    return {
+        "store": report.store,
+        "experiments": [
+            {
+                "experiment": one.name,
+                "time": iso_time(one.time_ns),
+                "backups": one.backups,
+                "bytes": one.bytes,
+                "freed": one.freed,
+            }
+            for one in rows
+        ],
+        "together": report.together,
+        "paths": None if report.paths is None else [asdict(one) for one in report.paths[:limit]],
+        "totals": asdict(report.totals),
+        "worktrees": [{**asdict(one), "bytes": size} for one, size in report.worktrees],
+        "missing": report.missing,
+    }
+
+
+def removal_json(report: RemovalReport) -> dict[str, object]:
+    """The document of `rm --json`."""
+    kept = (one for one in report.plan.choices if one.keep)
+    return {
+        "dry_run": report.dry_run,
+        "removed": [{"experiment": one.name, "commit": one.commit} for one in report.plan.removed],
+        "kept": [{"experiment": one.experiment.name, "reason": str(one.reason)} for one in kept],
+        "trash": report.trashed,
+        "freeable": report.freeable,
+        "worktrees": [asdict(one) for one in report.open_worktrees],
+    }
+
+
+def clearing_json(report: ClearingReport) -> dict[str, object]:
+    """The document of `rm --worktree --json`."""
+    return {**asdict(report.folder), "changed": list(report.changed), "pin": report.pin or None}
+
+
+def undelete_json(report: UndeleteReport) -> dict[str, object]:
+    """The document of `undelete NAME --json`."""
+    return {"returned": [asdict(one) for one in report.returned]}
+
+
+def trash_json(trash: Trash, limit: int | None) -> dict[str, object]:
+    """The document of `undelete --json` without a name."""
+    return {
+        "trash": [
+            {"removed": iso_time(one.removed_ns), **experiment_json(one.experiment)}
+            for one in trash.entries[:limit]
+        ],
+        "damaged": [asdict(one) for one in trash.damaged],
     }
 
 

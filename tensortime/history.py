@@ -18,6 +18,8 @@ from tensortime.trailers import BackupFacts, decode_message
 
 EXPERIMENTS = "refs/experiments/"
 TAGS = "refs/tags/"
+TRASH = "refs/trash/"
+PINS = "refs/pins/"
 
 GIT_FOUND_DAMAGE = (
     *(

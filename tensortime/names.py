@@ -98,3 +98,13 @@ def default_name(moment: datetime, note: str) -> ExperimentName:
     first_line = note.strip().splitlines()[0] if note.strip() else ""
     slug = cut(suggest_name(first_line.encode("utf-8", "replace").decode()), LONGEST_NOTE_PART).rstrip(".-")
     return ExperimentName(suggest_name(f"{stamp}-{slug}") if slug else stamp)
+
+
+def free_name(wanted: ExperimentName, taken: set[str]) -> ExperimentName:
+    """`wanted`, or the first of `wanted-2`, `wanted-3`, … that nobody has."""
+    name, number = wanted, 1
+    while name.lower() in taken:
+        number += 1
+        ending = f"-{number}"
+        name = ExperimentName(cut(wanted, LONGEST_NAME - len(ending)) + ending)
+    return name

@@ -14,7 +14,7 @@ from tensortime.errors import StoreBusy
 from tensortime.findings import Scan
 from tensortime.formats import Oid, RelPath, bytes_of, is_under, text_of
 from tensortime.intake import Intake
-from tensortime.names import LONGEST_NAME, ExperimentName, cut, default_name
+from tensortime.names import ExperimentName, default_name, free_name
 from tensortime.packs import PackWriter
 from tensortime.reports import BackupReport, LinkOut, Skipped
 from tensortime.repository import nested_heads
@@ -84,16 +84,6 @@ def begin(session: Session, catalog: history.Catalog) -> Begun:
 def folders_in(store: Store) -> set[str]:
     """What lies in the store's folder, in lower case."""
     return {text_of(name).lower() for name in os.listdir(os.fsencode(store.folder))}
-
-
-def free_name(wanted: ExperimentName, taken: set[str]) -> ExperimentName:
-    """`wanted`, or the first of `wanted-2`, `wanted-3`, … that nobody has."""
-    name, number = wanted, 1
-    while name.lower() in taken:
-        number += 1
-        ending = f"-{number}"
-        name = ExperimentName(cut(wanted, LONGEST_NAME - len(ending)) + ending)
-    return name
 
 
 def publish(

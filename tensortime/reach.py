@@ -18,18 +18,16 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import NamedTuple
 
 from tensortime.formats import META, Digest, bytes_of, text_of
-from tensortime.history import EXPERIMENTS, TAGS
+from tensortime.history import EXPERIMENTS, PINS, TAGS, TRASH
 from tensortime.packs import FOLDER, decode_tree
 from tensortime.shadow import ObjectList, Shadow
 from tensortime.sidecar import Sidecar
 from tensortime.store import Store
 from tensortime.worktrees import read_line, records
-
-TRASH = "refs/trash/"
-PINS = "refs/pins/"
 
 EXPERIMENT, TAG, TRASHED, PIN, WORKTREE, OTHER = "experiment", "tag", "trash", "pin", "worktree", "other"
 """Kinds of roots; `other`: a ref that a person made in a restored worktree, such as a branch or a stash."""
@@ -96,6 +94,8 @@ class Reach:
     """Commits to parents, trees and manifests; trees to trees."""
     leaves: Mapping[bytes, Set[bytes]] = field(repr=False)
     """Trees to blobs, manifests to objects."""
+    sizes: Mapping[bytes, int] = field(repr=False)
+    """`packed`, and the blocks of `objects`."""
     live: Set[bytes] = field(repr=False)
     """All that some root reaches, whether it is there or not."""
     gaps: tuple[Gap, ...] = ()
@@ -140,11 +140,7 @@ class Reach:
 
     def held_bytes(self, nodes: Iterable[bytes]) -> int:
         """The bytes on disk of these nodes: git objects as they are packed, objects by their blocks."""
-        total = 0
-        for node in nodes:
-            stored = self.objects.get(node)
-            total += self.packed.get(node, 0) if stored is None else stored.disk
-        return total
+        return sum(map(self.sizes.get, nodes, repeat(0)))
 
     def freed_bytes(self, nodes: Iterable[bytes]) -> int:
         """As `held_bytes`, without objects that are a file of the user too: those blocks stay in use."""
@@ -210,9 +206,9 @@ def read_reach(store: Store) -> Reach:
     missing = [node for node in live if len(node) == 20 and node not in listed.packed]
     gaps += [Gap(node, "it is missing") for node in sorted(missing)]
     gaps += [Gap(node[-20:], problem) for node, problem in sorted(graph.unreadable.items()) if node in live]
-    return Reach(
-        tuple(roots), listed.packed, stored_objects(store.sidecar()), inner, leaves, live, tuple(gaps)
-    )
+    objects = stored_objects(store.sidecar())
+    sizes = {**listed.packed, **{node: one.disk for node, one in objects.items()}}
+    return Reach(tuple(roots), listed.packed, objects, inner, leaves, sizes, live, tuple(gaps))
 
 
 def read_roots(store: Store) -> tuple[list[Root], list[Gap]]:

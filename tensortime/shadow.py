@@ -240,7 +240,7 @@ class Shadow:
             # have moved the ref on by now.
             now = self.ref(name)
             return now == commit or (now is not None and commit in self.lineage(now))
-        if b"already exists" in done.stderr or b"but expected" in done.stderr:
+        if ref_has_moved(done.stderr):
             return False
         raise failure(("update-ref", name), done)
 
@@ -262,6 +262,15 @@ class Shadow:
         """Join small packs and loose refs. Safe beside readers and backups; two folds at once are not."""
         self.run("repack", "-n", "-d", "--quiet", "--geometric=2")
         self.run("pack-refs", "--all")
+
+
+def ref_has_moved(stderr: bytes) -> bool:
+    """Whether `update-ref` failed because a ref is no longer what it was seen as.
+
+    One that was there and is gone cannot be resolved: its experiment went into the trash meanwhile.
+    """
+    gone = b"unable to resolve reference" in stderr and b"reference broken" not in stderr
+    return gone or b"already exists" in stderr or b"but expected" in stderr
 
 
 def checked(path: bytes) -> RelPath:

@@ -105,6 +105,14 @@ class Store:
             for name in OWN_NAMES:
                 fsops.give_to(self.path(name), owner.st_uid, owner.st_gid)
 
+    def drop_caches(self) -> None:
+        """Make a little room on a full disk: what only saves time goes, and what dead processes left."""
+        sweep(self.path(".tmp"))
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self.path(".cache")):
+                if name.startswith("stat-"):
+                    os.unlink(self.path(".cache", name))
+
     def used_bytes(self) -> int:
         """The bytes of all packs and objects."""
         used = 0

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 from tensortime import fsops
 from tensortime.errors import TensorTimeError
-from tensortime.formats import Oid, parse_oid, text_of
-from tensortime.history import Target
+from tensortime.formats import parse_oid, text_of
+from tensortime.history import PINS, Target
+from tensortime.names import suggest_name
 from tensortime.project import admin_folder, named_record, read_parent
 from tensortime.shadow import NO_OID
 from tensortime.store import Store
@@ -119,17 +120,25 @@ def lost_its_store(worktree: str, admin: str) -> bool:
 def forget(store: Store, admin: str) -> None:
     """Drop a worktree's record; commits that a person made in it get a ref of their own first."""
     try:
+        keep_commits(store, admin)
+    except TensorTimeError:
+        return
+    fsops.remove_tree(admin)
+
+
+def keep_commits(store: Store, admin: str) -> str:
+    """Give the commits that a person made in a worktree a ref of their own; returns it, or an empty string."""
+    try:
         head = parse_oid(read_line(os.path.join(admin, "HEAD")))
     except ValueError:
-        head = None
+        return ""  # a branch, which is a ref already
     parent = read_parent(admin)
-    if head is not None and (parent is None or parent.commit != head):
-        try:
-            name = text_of(os.fsencode(os.path.basename(admin)))
-            store.shadow.create_ref(f"refs/pins/{name}-{head[:8]}", Oid(head), NO_OID)
-        except TensorTimeError:
-            return
-    fsops.remove_tree(admin)
+    if parent is not None and parent.commit == head:
+        return ""
+    name = suggest_name(text_of(os.fsencode(os.path.basename(admin)))) or "worktree"
+    ref = f"{PINS}{name}-{head[:8]}"
+    store.shadow.create_ref(ref, head, NO_OID)
+    return ref
 
 
 def read_line(path: str) -> str:

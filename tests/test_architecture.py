@@ -19,20 +19,20 @@ LAYERS = """
     cli
     time_machine  commands
     terminal
-    render_maintenance
+    upkeep_text  render_maintenance
     render  documents
-    maintenance
+    upkeep  maintenance
     api
     extraction
-    snapshot  checkout  fsck
+    snapshot  checkout  usage  clearance  fsck
     repair
     publication  census  reading  repacking
-    commits  destination  reach
+    commits  destination  reach  trash
     intake  worktrees  session
-    history  project  scan  folding  hardlinks
+    history  project  scan  folding  hardlinks  retention
     walk
     glances
-    findings
+    findings  inventory
     reports  store  ignoring  trees
     mending  environment  statcache
     shadow  repository  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor

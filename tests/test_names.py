@@ -19,10 +19,10 @@ from tensortime.names import (
     LONGEST_NOTE_PART,
     ExperimentName,
     default_name,
+    free_name,
     problem_of,
     suggest_name,
 )
-from tensortime.publication import free_name
 
 MOMENT = datetime(2026, 11, 23, 9, 36, 4)
 NASTY = st.text(

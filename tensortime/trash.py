@@ -1,0 +1,227 @@
+"""The trash: `rm` moves an experiment's refs there, `undelete` moves them back. No byte is written or freed.
+
+    refs/experiments/<name>  refs/tags/<name>/<tag>   <──>   refs/trash/<time>/<name>  refs/trash/<time>/@<name>/<tag>
+
+One `git update-ref` transaction moves all refs of a call: each from the commit it was seen at, all or none. The tags
+go along, so that an experiment that takes the name later has none of them.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+from tensortime import fsops
+from tensortime.errors import (
+    AmbiguousName,
+    Damaged,
+    GitFailed,
+    Message,
+    NoSpace,
+    NotFound,
+    Protected,
+    StoreBusy,
+    UnknownExperiment,
+    UsageError,
+    message,
+)
+from tensortime.formats import Oid, bytes_of
+from tensortime.history import (
+    EXPERIMENTS,
+    TAGS,
+    TRASH,
+    Catalog,
+    experiment_ref,
+    read_catalog,
+    read_experiment,
+    resolve_experiment,
+)
+from tensortime.inventory import Choice, RemovalPlan, Restored, Returned, Trash, Trashed
+from tensortime.names import free_name
+from tensortime.project import admin_folder, read_parent
+from tensortime.reports import DamagedRef, Experiment
+from tensortime.retention import PROTECTING
+from tensortime.shadow import Ref, Shadow, ref_has_moved
+from tensortime.store import Store
+from tensortime.worktrees import read_line, records
+
+Move = tuple[str, str, Oid]
+"""A ref, the ref it becomes, and the commit that both name."""
+
+FULL_DISK = ("no space left", "quota exceeded")
+
+
+def plan_named(catalog: Catalog, experiments: Iterable[Experiment]) -> RemovalPlan:
+    """The plan to remove these. Protected if one of them is tagged `keep`."""
+    chosen = dict.fromkeys(one.name for one in experiments)
+    for name in chosen:
+        one = catalog.find(name)
+        if one is not None and PROTECTING in one.tags:
+            raise Protected(
+                "{name} is tagged keep, nothing was removed",
+                name=name,
+                hint=message("tensortime tag {name} --remove keep lets it go", name=name),
+            )
+    named = [one for one in catalog.experiments if one.name in chosen]
+    return RemovalPlan(tuple(Choice(one, False, message("named")) for one in named))
+
+
+def refuse_single_backup(text: str) -> None:
+    """UsageError for `NAME:2`: rm takes whole experiments."""
+    name, colon, number = text.rpartition(":")
+    if colon and name and number.isdecimal():
+        raise UsageError(
+            "{text} is one backup of an experiment: rm removes whole experiments",
+            text=text,
+            hint=message("tensortime rm {name} removes all its backups", name=name),
+        )
+
+
+def read_trash(shadow: Shadow) -> Trash:
+    """What the trash holds, the last removed first."""
+    listed = shadow.refs(TRASH)
+    experiments: dict[str, Ref] = {}
+    tags: dict[str, list[Ref]] = {}
+    damaged = [DamagedRef(name, "the ref is empty or broken") for name in listed.broken if TRASH in name]
+    for ref in listed.refs:
+        when, _, rest = ref.name.removeprefix(TRASH).partition("/")
+        if not when.isdecimal() or not rest:
+            damaged.append(DamagedRef(ref.name, "not a name that TensorTime gives"))
+        elif rest.startswith("@"):
+            tags.setdefault(f"{when}/{rest.partition('/')[0][1:]}", []).append(ref)
+        else:
+            experiments[f"{when}/{rest}"] = ref
+    found = []
+    for key, ref in experiments.items():
+        when, _, name = key.partition("/")
+        own = tags.get(key, [])
+        read = read_experiment(
+            ref._replace(name=EXPERIMENTS + name), [one.name.rpartition("/")[2] for one in own]
+        )
+        if isinstance(read, Experiment):
+            found.append(Trashed(read, int(when), tuple((one.name, one.oid) for one in (ref, *own))))
+        else:
+            damaged.append(DamagedRef(ref.name, read.reason))
+    found.sort(key=lambda one: (one.removed_ns, one.experiment.name), reverse=True)
+    return Trash(tuple(found), tuple(damaged))
+
+
+def remove(store: Store, experiments: Sequence[Experiment]) -> None:
+    """Move these experiments into the trash, all or none. StoreBusy if one got a backup meanwhile."""
+    if not experiments:
+        return
+    with store.in_use():
+        tags: dict[str, list[Ref]] = {}
+        for ref in store.shadow.refs(TAGS).refs:
+            tags.setdefault(ref.name.removeprefix(TAGS).rpartition("/")[0], []).append(ref)
+        newest = max((one.removed_ns for one in read_trash(store.shadow).entries), default=0)
+        now = max(time.time_ns(), newest + 1)
+        moves: list[Move] = []
+        # The newest experiment is the newest in the trash as well.
+        for when, one in enumerate(reversed(experiments), now):
+            moves.append((experiment_ref(one.name), f"{TRASH}{when}/{one.name}", one.commit))
+            for ref in tags.get(one.name, []):
+                tag = ref.name.rpartition("/")[2]
+                moves.append((ref.name, f"{TRASH}{when}/@{one.name}/{tag}", ref.oid))
+        move_refs(store, moves)
+
+
+def move_refs(store: Store, moves: Sequence[Move]) -> None:
+    """Rename refs in one transaction. StoreBusy if one of them is no longer what it was; NoSpace."""
+    rows = [
+        f"create {new}\0{oid}\0delete {old}\0{oid}\0".encode("utf-8", "surrogateescape")
+        for old, new, oid in moves
+    ]
+    try:
+        transact(store, b"".join(rows))
+    except NoSpace:
+        # A ref needs a block before it gives one back: what is there only to save time goes first.
+        store.drop_caches()
+        transact(store, b"".join(rows))
+    for folder in {os.path.dirname(ref) for old, new, _ in moves for ref in (new, old)}:
+        with contextlib.suppress(OSError):  # git removes folders of refs that have become empty
+            fsops.sync_folder(os.path.join(os.fsencode(store.path(".shadow")), bytes_of(folder)))
+
+
+def transact(store: Store, rows: bytes) -> None:
+    """One transaction of `update-ref`, all or nothing."""
+    done = store.shadow.run("update-ref", "--no-deref", "-z", "--stdin", stdin=rows, accept=(0, 1, 128))
+    if done.returncode == 0:
+        return
+    said = done.stderr.decode("utf-8", "replace").strip()
+    if any(words in said.lower() for words in FULL_DISK):
+        raise NoSpace(
+            "the disk is so full that not even the trash can be written",
+            hint="remove a file of your own from that disk, of a few kilobytes; then tensortime gc --trash",
+        )
+    if ref_has_moved(done.stderr):
+        raise StoreBusy(
+            "another process changed one of these experiments meanwhile, nothing was removed or taken back",
+            hint="type it again",
+        )
+    raise GitFailed("git update-ref failed with code {code}: {said}", code=done.returncode, said=said[:500])
+
+
+def undelete(store: Store, texts: Sequence[str]) -> tuple[Returned, ...]:
+    """Take experiments back, all or none: by name (of several the last removed), part of one, `@` the last removed."""
+    with store.in_use():
+        trash = read_trash(store.shadow)
+        chosen = {one.removed_ns: one for one in (find_trashed(trash, text) for text in texts)}
+        tagged = (ref.name.removeprefix(TAGS).rpartition("/")[0] for ref in store.shadow.refs(TAGS).refs)
+        taken = read_catalog(store.shadow).taken_names() | {name.lower() for name in tagged}
+        moves: list[Move] = []
+        returned = []
+        for one in chosen.values():
+            was = one.experiment.name
+            name = free_name(was, taken)
+            taken.add(name.lower())
+            returned.append(Returned(name, was, one.experiment.commit))
+            for ref, oid in one.refs:
+                tag = ref.rpartition("/")[2] if f"/@{was}/" in ref else None
+                moves.append((ref, experiment_ref(name) if tag is None else f"{TAGS}{name}/{tag}", oid))
+        move_refs(store, moves)
+    return tuple(returned)
+
+
+def find_trashed(trash: Trash, text: str) -> Trashed:
+    """What a person means of the trash. UnknownExperiment, AmbiguousName."""
+    newest: dict[str, Trashed] = {}
+    for one in trash.entries:
+        newest.setdefault(one.experiment.name, one)
+    found = Catalog(tuple(one.experiment for one in newest.values()), ())
+    refuse_nothing(found, text)
+    try:
+        return newest[resolve_experiment(found, text).name]
+    except AmbiguousName:
+        raise
+    except UnknownExperiment as problem:
+        raise UnknownExperiment(
+            "nothing in the trash is called {text}",
+            text=text[:80],
+            hint="tensortime undelete lists the trash",
+        ) from problem
+
+
+def refuse_nothing(found: Catalog, text: str) -> None:
+    """UnknownExperiment where nothing was asked for, or the trash is empty."""
+    if not text.strip():
+        raise UnknownExperiment("the name is empty", hint="tensortime undelete lists the trash")
+    if not found.experiments:
+        raise UnknownExperiment("the trash is empty", hint="tensortime log lists the experiments")
+
+
+def trash_hint(shadow: Shadow, text: str) -> Message | None:
+    """Where a name that is not found lies in the trash: what takes it back."""
+    with contextlib.suppress(NotFound, Damaged, GitFailed):
+        name = find_trashed(read_trash(shadow), text.partition(":")[0]).experiment.name
+        return message("{name} is in the trash: tensortime undelete {name} takes it back", name=name)
+    return None
+
+
+def restored_folders(store: Store) -> Iterator[tuple[str, Restored]]:
+    """The restored worktrees of a store that are there, each with its record's folder."""
+    for admin in records(store):
+        folder = os.path.dirname(read_line(os.path.join(admin, "gitdir")))
+        parent = read_parent(admin)
+        if parent is not None and folder and admin_folder(folder) == os.path.realpath(admin):
+            yield admin, Restored(parent.experiment, parent.number, folder)
