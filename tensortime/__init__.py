@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # as type checkers know it; `typing` itself would take lo
 if TYPE_CHECKING:
     from tensortime.api import backup, log, restore, show
     from tensortime.errors import TensorTimeError
-    from tensortime.maintenance import verify
+    from tensortime.maintenance import gc, verify
     from tensortime.time_machine import TimeMachine
     from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
 
@@ -22,6 +22,7 @@ __all__ = [
     "__version__",
     "backup",
     "du",
+    "gc",
     "log",
     "restore",
     "rm",
@@ -44,6 +45,7 @@ _HOMES = {
     "rm_worktree": "upkeep",
     "trashed": "upkeep",
     "undelete": "upkeep",
+    "gc": "maintenance",
     "verify": "maintenance",
 }
 

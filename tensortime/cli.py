@@ -233,6 +233,20 @@ def verify(
     raise typer.Exit(commands.verify(Common(directory, store, as_json), experiment, read_data, repair))
 
 
+@app.command()
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+    trash: Annotated[
+        bool, typer.Option("--trash", help="Also what rm removed: undelete cannot take it back then.")
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Free the bytes that nobody needs any more."""
+    raise typer.Exit(commands.gc(Common(directory, store, as_json), dry_run, trash))
+
+
 def with_values(arguments: list[str]) -> list[str]:
     """`--read-data` alone means all of it: an option of typer takes a value or none, not either."""
     return ["--read-data=all" if word == "--read-data" else word for word in arguments]

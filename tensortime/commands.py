@@ -346,3 +346,20 @@ def verify(common: Common, experiment: str | None, read_data: str | None, repair
         return report.exit_code
 
     return answer(common, work)
+
+
+def gc(common: Common, dry_run: bool, trash: bool) -> int:
+    """`tensortime gc`."""
+
+    def work(monitor: TerminalMonitor) -> int:
+        report = maintenance.gc(
+            dry_run=dry_run, trash=trash, directory=common.directory, store=common.store, monitor=monitor
+        )
+        monitor.clear()
+        if common.as_json:
+            put_json(documents.gc_json(report))
+        else:
+            put(render_maintenance.gc_text(report, translator()))
+        return report.exit_code
+
+    return answer(common, work)

@@ -13,6 +13,7 @@ from tensortime.inventory import ClearingReport, RemovalReport, Trash, UndeleteR
 from tensortime.reports import (
     BackupReport,
     Experiment,
+    GcReport,
     LogReport,
     Problem,
     RestoreReport,
@@ -196,6 +197,24 @@ def problem_json(one: Problem) -> dict[str, object]:
         "reason": one.reason,
         "experiments": list(one.experiments),
         "paths": list(one.paths),
+    }
+
+
+def gc_json(report: GcReport) -> dict[str, object]:
+    """The document of `gc --json`."""
+    return {
+        "dry_run": report.dry_run,
+        "freed": report.freed,
+        "waiting": report.waiting,
+        "held": dict(report.held),
+        "trash": list(report.trash),
+        "objects": report.objects,
+        "packs": report.packs,
+        "rewritten": report.rewritten,
+        "leftovers": report.leftovers,
+        "kept": [str(one) for one in report.kept],
+        "notes": [str(one) for one in report.notes],
+        "seconds": round(report.seconds, 3),
     }
 
 

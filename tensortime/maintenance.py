@@ -2,14 +2,14 @@
 
 import re
 
-from tensortime import fsck
+from tensortime import fsck, prune
 from tensortime.api import SILENT, PathLike, environment_failure, locate, resolve
 from tensortime.config import parse_size
 from tensortime.errors import BadConfig, StoreUnusable, UsageError
 from tensortime.history import damage_in
 from tensortime.monitor import Monitor
 from tensortime.reading import Share
-from tensortime.reports import VerifyReport
+from tensortime.reports import GcReport, VerifyReport
 from tensortime.store import Store, open_store
 
 
@@ -40,6 +40,30 @@ def verify(
             return fsck.verify(opened, scope, repair, monitor)
         with damage_in(target):
             return fsck.verify(opened, scope, repair, monitor)
+    except OSError as problem:
+        raise environment_failure(place.store, problem) from problem
+    finally:
+        opened.give_to_owner()
+
+
+def gc(
+    *,
+    dry_run: bool = False,
+    trash: bool = False,
+    directory: PathLike | None = None,
+    store: PathLike | None = None,
+    monitor: Monitor = SILENT,
+) -> GcReport:
+    """Free the bytes that nobody needs; `trash`: also what was removed and could still be taken back.
+
+    `dry_run`: only say how much that would be. StoreBusy while a backup or restore runs.
+    """
+    place, _ = locate(directory, store)
+    opened = open_store(place.store)
+    if not dry_run:
+        refuse_read_only(opened)
+    try:
+        return prune.collect(opened, trash=trash, dry_run=dry_run, monitor=monitor)
     except OSError as problem:
         raise environment_failure(place.store, problem) from problem
     finally:

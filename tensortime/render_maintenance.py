@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from tensortime.messages import Translator
 from tensortime.render import printable, seconds_text, size_text
-from tensortime.reports import Problem, VerifyReport
+from tensortime.reports import GcReport, Problem, VerifyReport
 
 SHOWN_PROBLEMS = 20
 SHOWN_NAMES = 5
@@ -91,3 +91,49 @@ def names_text(names: Sequence[str], tr: Translator) -> str:
     if len(names) > SHOWN_NAMES:
         return tr("{names} and {count} more", names=shown, count=len(names) - SHOWN_NAMES)
     return shown
+
+
+HOLDERS = {
+    "experiments": "{size} experiments",
+    "worktrees": "{size} restored worktrees and what was committed in them",
+    "trash": "{size} the trash: tensortime gc --trash frees it",
+    "unused": "{size} nobody needs, in packs that are mostly needed, or that may yet be needed",
+    "damaged": "{size} damaged, moved aside by verify --repair: tensortime gc --trash frees it",
+}
+"""What holds bytes, in words."""
+
+
+def gc_text(report: GcReport, tr: Translator) -> list[str]:
+    """What a gc did or would do, and what holds the rest."""
+    freed = size_text(report.freed) if report.freed >= 0 else "0 B"
+    if report.dry_run:
+        lines = [tr("would free {size}", size=freed)]
+    else:
+        lines = [tr("freed {size} in {seconds}", size=freed, seconds=seconds_text(report.seconds))]
+    lines += [f"  {part}" for part in parts_text(report, tr)]
+    if report.waiting:
+        lines.append(
+            tr(
+                "{size} more wait for a gc a day from now: this file system has no locks that all machines heed",
+                size=size_text(report.waiting),
+            )
+        )
+    lines += [tr.message(one) for one in (*report.notes, *report.kept)]
+    if report.kept:
+        lines.append(tr("nothing is freed that this may need"))
+    held = [(kind, size) for kind, size in report.held if size]
+    if held:
+        lines.append(tr("still held: {size}", size=size_text(sum(size for _, size in held))))
+    return lines + ["  " + tr(HOLDERS[kind], size=size_text(size)) for kind, size in held]
+
+
+def parts_text(report: GcReport, tr: Translator) -> list[str]:
+    """What went, one line a sort."""
+    rows = (
+        (len(report.trash), "{count} names out of the trash"),
+        (report.objects, "{count} large files"),
+        (report.packs, "{count} packs"),
+        (report.rewritten, "{count} packs written anew without what nobody needs"),
+        (report.leftovers, "{count} leftovers of processes that are gone"),
+    )
+    return [tr(template, count=count) for count, template in rows if count]

@@ -7,6 +7,7 @@ nanoseconds since 1970.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from tensortime.errors import Message
 from tensortime.formats import Oid
 from tensortime.names import ExperimentName
 
@@ -211,3 +212,31 @@ class VerifyReport:
     def exit_code(self) -> int:
         """0 all is there, 5 damage."""
         return 5 if self.problems else 0
+
+
+@dataclass(frozen=True, slots=True)
+class GcReport:
+    """What one gc freed, or with `dry_run` would free, and what is left."""
+
+    dry_run: bool
+    freed: int
+    waiting: int
+    """Bytes that nobody needs and that a gc frees a day later, where locks cannot be trusted."""
+    held: tuple[tuple[str, int], ...]
+    """Bytes that stay: of experiments, worktrees, the trash, unused parts of packs, damaged ones moved aside."""
+    trash: tuple[str, ...] = ()
+    """Refs of the trash that went."""
+    objects: int = 0
+    packs: int = 0
+    rewritten: int = 0
+    leftovers: int = 0
+    kept: tuple[Message, ...] = ()
+    """Why things stay that perhaps nobody needs: something is damaged."""
+    notes: tuple[Message, ...] = ()
+    """Packs that could not be written anew, and why."""
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 a pack could not be written anew, 5 damage kept from freeing."""
+        return 5 if self.kept else 3 if self.notes else 0

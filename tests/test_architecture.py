@@ -24,9 +24,10 @@ LAYERS = """
     upkeep  maintenance
     api
     extraction
-    snapshot  checkout  usage  clearance  fsck
+    snapshot  checkout  usage  clearance  fsck  prune
     repair
-    publication  census  reading  repacking
+    garbage
+    publication  census  reading  repacking  leftovers
     commits  destination  reach  trash
     intake  worktrees  session
     history  project  scan  folding  hardlinks  retention

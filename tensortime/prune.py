@@ -1,0 +1,352 @@
+"""One gc: free what nobody needs. The only operation that deletes bytes of a store.
+
+    alone ──> facts ──> plan ──> delete ──┐  packs of which little is needed: copied beside running backups,
+    alone <── facts <── copy ─────────────┘  then, alone again and looked at again, deleted
+
+Alone means the exclusive lock, which every backup and restore holds shared. Where locks cannot be trusted (network
+file systems) nothing is deleted that was not withdrawn a day before: since then no backup has relied on it.
+"""
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tensortime import fsops
+from tensortime.errors import GitFailed, Message, NoSpace, StoreBusy, TensorTimeError, message
+from tensortime.formats import Digest, bytes_of, text_of
+from tensortime.garbage import GcPlan, Rewrite, disk_size, freed_by, is_trash, make_plan, read_facts
+from tensortime.gitobjects import GitObjects
+from tensortime.leftovers import Leftover
+from tensortime.monitor import Monitor
+from tensortime.packreader import Pack, PackDamaged
+from tensortime.reach import Root
+from tensortime.repacking import copy_objects, pack_folder, remove_file, remove_pack, remove_shortcuts
+from tensortime.reports import GcReport
+from tensortime.store import LOCK_WAIT, Store
+from tensortime.withdrawn import (
+    UNUSED,
+    Mark,
+    Withdrawn,
+    changing_withdrawn,
+    file_id,
+    read_withdrawn,
+    write_withdrawn,
+)
+from tensortime.worktrees import mend_worktrees
+
+GRACE_NS = 24 * 3600 * 1_000_000_000
+"""Where locks cannot be trusted: so long something is withdrawn before it is deleted."""
+
+MARGIN = 4 << 20
+"""Bytes that must stay free while packs are copied."""
+
+
+@dataclass
+class Copied:
+    """What was copied out of packs, or read in others, so that these may go."""
+
+    superseded: set[str] = field(default_factory=set)
+    proven: dict[str, set[bytes]] = field(default_factory=dict)
+    """Packs, and the objects in them that were just read and are right."""
+
+    def covers(self, one: Rewrite) -> bool:
+        """Whether all that is needed of a pack was read in the other packs that have it."""
+        known = all(oid in self.proven.get(name, ()) for oid, name in one.elsewhere.items())
+        return known and not one.needed and not self.superseded & set(one.elsewhere.values())
+
+
+@dataclass
+class Tally:
+    """What was done so far."""
+
+    freed: int = 0
+    objects: int = 0
+    packs: int = 0
+    rewritten: int = 0
+    leftovers: int = 0
+    trash: tuple[str, ...] = ()
+    waiting: int = 0
+    """Bytes that a later gc frees."""
+    notes: list[Message] = field(default_factory=list)
+
+
+def now_ns() -> int:
+    """The time."""
+    return time.time_ns()
+
+
+def collect(store: Store, *, trash: bool, dry_run: bool, monitor: Monitor) -> GcReport:
+    """Free what nobody needs; `trash`: what is in the trash too; `dry_run`: only say what that would be.
+
+    StoreBusy where backups or restores do not end; NoSpace where not even deleting works.
+    """
+    started = time.monotonic()
+    trusted = fsops.trusts_locks(store.folder)
+    if dry_run:
+        with store.in_use():
+            plan = make_plan(read_facts(store, now_ns() / 1e9, alone=False), trash=trash)
+        return report_of(plan, Tally(freed=plan.frees), started, dry_run=True)
+    tally = Tally()
+    with holding(store, trusted):
+        with contextlib.suppress(OSError):
+            mend_worktrees(store)
+        plan = delete(store, trash, trusted, Copied(), tally, monitor)
+    if plan.rewrites:
+        copied = Copied()
+        try:
+            copy_needed(store, plan.rewrites, copied, tally, monitor)
+        except OSError as problem:
+            tally.notes.append(message("no pack could be written anew: {problem}", problem=problem.strerror))
+        with holding(store, trusted):
+            plan = delete(store, trash, trusted, copied, tally, monitor)
+    return report_of(plan, tally, started, dry_run=False)
+
+
+@contextlib.contextmanager
+def holding(store: Store, trusted: bool) -> Iterator[None]:
+    """Hold the store alone, or where no lock tells who else is there, beside them."""
+    if not trusted:
+        with store.in_use():
+            yield
+        return
+    lock = store.path(".lock")
+    with fsops.locked(lock, wait=LOCK_WAIT, lockless=False) as got:
+        if not got:
+            pids = [pid for pid in fsops.lock_holders(lock) if pid != os.getpid()]
+            named = [f"{pid} ({fsops.command_of(pid)[:80]})" for pid in pids]
+            raise StoreBusy(
+                "the store {store} is in use by {who}",
+                store=store.folder,
+                who=", ".join(named) or "another process",
+                hint="gc waits for no backup and no restore: try again when it has ended",
+            )
+        yield
+
+
+def delete(
+    store: Store, trash: bool, trusted: bool, copied: Copied, tally: Tally, monitor: Monitor
+) -> GcPlan:
+    """Plan and delete what can go without anything being written; returns the plan, with what is left to rewrite."""
+    facts = read_facts(store, now_ns() / 1e9, alone=trusted)
+    plan = make_plan(facts, trash=trash, superseded=copied.superseded)
+    monitor.begin("free", 0, 0)
+    sweep(plan.leftovers, tally)
+    if plan.trash and not drop_refs(store, plan.trash, tally):
+        # Not a byte is free. What goes without a ref being written goes first, and makes the room for that.
+        delete_unneeded(store, make_plan(facts, trash=False), trusted, Copied(), tally)
+        store.drop_caches()
+        if not drop_refs(store, plan.trash, tally):
+            raise NoSpace(
+                "the trash cannot be emptied: not even a ref can be written",
+                hint="make a little room on that disk",
+            )
+    delete_unneeded(store, plan, trusted, copied, tally)
+    if trash:
+        for gap in facts.reach.gaps:
+            if is_trash(gap):
+                remove_file(store.path(".shadow", text_of(gap.node)))
+        fsops.remove_tree(store.path(".objects", "damaged")) if plan.damaged else None
+        tally.freed += plan.damaged
+    return plan
+
+
+def delete_unneeded(store: Store, plan: GcPlan, trusted: bool, copied: Copied, tally: Tally) -> None:
+    """Delete objects and packs that nobody needs, at once or a day after they were withdrawn."""
+    covered = [one for one in plan.rewrites if copied.covers(one)]
+    packs = [*plan.packs, *((one.name, one.size) for one in covered)]
+    marks: Mapping[Digest, Mark] | None = None
+    if not trusted:
+        marks, packs = ripe(store, plan, packs, tally)
+    sidecar = store.sidecar()
+    for digest, one in plan.objects:
+        path = sidecar.path_of(digest)
+        if marks is None:
+            gone = remove_file(path)
+        else:
+            gone = digest in marks and take_aside(store, path, marks[digest])
+        if gone:
+            tally.freed += freed_by(one)
+            tally.objects += 1
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.dirname(path))
+    if packs:
+        remove_shortcuts(store)
+    for name, size in packs:
+        remove_pack(store, name)
+        tally.freed += size
+        tally.packs += 1
+    sweep(plan.loose, tally)
+    if trusted:
+        with contextlib.suppress(OSError):
+            forget_gone(store)
+
+
+def forget_gone(store: Store) -> None:
+    """Let what is withdrawn be only what is there and damaged: the rest a gc that is alone has just dealt with."""
+    if read_withdrawn(store.folder).is_empty():
+        return
+    sidecar = store.sidecar()
+    with changing_withdrawn(store.folder) as known:
+        objects: dict[Digest, Mark] = {}
+        for digest, mark in known.objects.items():
+            with contextlib.suppress(FileNotFoundError):
+                if mark.why != UNUSED and mark.file == file_id(os.lstat(sidecar.path_of(digest))):
+                    objects[digest] = mark
+        there = {os.path.splitext(name)[0] for name in os.listdir(pack_folder(store))}
+        copies = {name: oids for name, oids in known.copies.items() if name in there}
+        write_withdrawn(store.folder, Withdrawn(objects, {}, copies))
+
+
+def ripe(
+    store: Store, plan: GcPlan, packs: Sequence[tuple[str, int]], tally: Tally
+) -> tuple[dict[Digest, Mark], list[tuple[str, int]]]:
+    """What was withdrawn long enough ago. All else that nobody needs is withdrawn now; what is needed again no longer.
+
+    A backup that began before something was withdrawn may rely on it: as long as one runs nothing is ripe.
+    """
+    now, sidecar = now_ns(), store.sidecar()
+    oldest = min(running_since_ns(store), default=now)
+    with changing_withdrawn(store.folder) as known:
+        marks = {digest: mark for digest, mark in known.objects.items() if mark.why != UNUSED}
+        waiting = 0
+        ready: dict[Digest, Mark] = {}
+        for digest, one in plan.objects:
+            with contextlib.suppress(FileNotFoundError):
+                file, old = file_id(os.lstat(sidecar.path_of(digest))), known.objects.get(digest)
+                same = old is not None and old.why == UNUSED and old.file == file
+                mark = old if old is not None and same else Mark(UNUSED, now, file)
+                marks[digest] = mark
+                if is_ripe(mark, now, oldest):
+                    ready[digest] = mark
+                else:
+                    waiting += freed_by(one)
+        # Whether others have all of a pack is known only after these were read: until then its mark stays.
+        rewritten = {one.name for one in plan.rewrites if not one.needed}
+        kept = {name: mark for name, mark in known.packs.items() if name in rewritten}
+        pack_marks = {**kept, **{name: known.packs.get(name) or Mark(UNUSED, now) for name, _ in packs}}
+        ready_packs = [(name, size) for name, size in packs if is_ripe(pack_marks[name], now, oldest)]
+        waiting += sum(size for _, size in packs) - sum(size for _, size in ready_packs)
+        tally.waiting = waiting
+        write_withdrawn(store.folder, Withdrawn(marks, pack_marks, known.copies))
+    return ready, ready_packs
+
+
+def is_ripe(mark: Mark, now: int, oldest: int) -> bool:
+    """Whether something was withdrawn a day ago, and before every backup that runs began."""
+    return now - mark.since_ns >= GRACE_NS and oldest > mark.since_ns
+
+
+def running_since_ns(store: Store) -> Iterator[int]:
+    """When each process that stages something began."""
+    for name in os.listdir(store.path(".tmp")):
+        with contextlib.suppress(OSError):
+            if os.path.isdir(store.path(".tmp", name)):
+                yield os.lstat(store.path(".tmp", name, "lock")).st_mtime_ns
+
+
+def take_aside(store: Store, path: str, mark: Mark) -> bool:
+    """Delete the very file that was withdrawn; one that a backup has just put in its place stays."""
+    aside = store.path(".tmp", f"gc-{os.urandom(8).hex()}")
+    try:
+        os.rename(path, aside)
+    except FileNotFoundError:
+        return False
+    if file_id(os.lstat(aside)) != mark.file:
+        os.rename(aside, path)
+        return False
+    os.unlink(aside)
+    return True
+
+
+def drop_refs(store: Store, refs: Sequence[Root], tally: Tally) -> bool:
+    """Let the trash go; False where that cannot be written."""
+    lines = b"".join(b"delete %s %s\n" % (bytes_of(root.ref), root.tips[0].hex().encode()) for root in refs)
+    try:
+        store.shadow.run("update-ref", "--no-deref", "--stdin", stdin=lines)
+    except GitFailed:
+        if fsops.free_space(store.folder)[0] > MARGIN:
+            raise
+        return False
+    tally.trash = (*tally.trash, *(root.ref for root in refs))
+    return True
+
+
+def sweep(files: Sequence[Leftover], tally: Tally) -> None:
+    """Remove files and folders."""
+    for path, size in files:
+        with contextlib.suppress(OSError):
+            if os.path.isdir(path) and not os.path.islink(path):
+                fsops.remove_tree(path)
+            elif not remove_file(path):
+                continue
+            tally.freed += size
+            tally.leftovers += 1
+
+
+def copy_needed(
+    store: Store, rewrites: Sequence[Rewrite], copied: Copied, tally: Tally, monitor: Monitor
+) -> None:
+    """Copy what is needed of these packs into new ones, beside running backups.
+
+    The smallest first: each makes room for the next. One that is damaged stays as it is, and is named.
+    """
+    monitor.begin("rewrite", len(rewrites), sum(one.size for one in rewrites))
+    with store.in_use(), fsops.locked(store.path(".tmp", "fold.lock"), wait=LOCK_WAIT):
+        objects = GitObjects(store.path(".shadow"))
+        for one in sorted(rewrites, key=lambda rewrite: (rewrite.size - rewrite.saved, rewrite.name)):
+            try:
+                copy_one(store, objects, one, copied, tally)
+            except (PackDamaged, OSError, TensorTimeError) as problem:
+                tally.notes.append(
+                    message("{pack} stays as it is: {problem}", pack=one.name, problem=str(problem))
+                )
+            monitor.advance(1, one.size)
+
+
+def copy_one(store: Store, objects: GitObjects, one: Rewrite, copied: Copied, tally: Tally) -> None:
+    """Copy what is needed of one pack, and read what other packs have of it."""
+    pack = objects.packs.get(one.name)
+    if pack is None or not all(name in objects.packs for name in one.elsewhere.values()):
+        return  # folded meanwhile
+    for oid, name in one.elsewhere.items():
+        other = objects.packs[name]
+        other.read(other.entry(oid))
+        copied.proven.setdefault(name, set()).add(oid)
+    if one.needed:
+        room, needed = fsops.free_space(store.folder)[0], one.size - one.saved + MARGIN
+        if room < needed:
+            raise NoSpace(
+                "{needed:,} bytes are needed to write it anew, {free:,} are free", needed=needed, free=room
+            )
+        with store.staging() as staging:
+            made = copy_objects(store, staging, [(pack, one.needed)])
+        for name in made:
+            copy = Pack(os.path.join(pack_folder(store), name))
+            copied.proven[name] = set(copy.index)
+            tally.freed -= sum(disk_size(copy.stem + ending) for ending in (".pack", ".idx"))
+        # One of them may be there already, out of a gc that was interrupted.
+        copied.superseded.difference_update(made)
+        if one.name in made:
+            return
+        tally.rewritten += 1
+    copied.superseded.add(one.name)
+
+
+def report_of(plan: GcPlan, tally: Tally, started: float, *, dry_run: bool) -> GcReport:
+    """What the caller gets to know."""
+    return GcReport(
+        dry_run=dry_run,
+        freed=tally.freed,
+        waiting=tally.waiting,
+        held=plan.held,
+        trash=tuple(root.ref for root in plan.trash) if dry_run else tally.trash,
+        objects=len(plan.objects) if dry_run else tally.objects,
+        packs=len(plan.packs) if dry_run else tally.packs,
+        rewritten=len(plan.rewrites) if dry_run else tally.rewritten,
+        leftovers=len(plan.leftovers) + len(plan.loose) if dry_run else tally.leftovers,
+        kept=plan.kept,
+        notes=tuple(tally.notes),
+        seconds=time.monotonic() - started,
+    )
