@@ -65,8 +65,10 @@ def verify(store: Store, scope: Scope, repair: bool, monitor: Monitor) -> Verify
 
 def examine(store: Store, scope: Scope, monitor: Monitor) -> tuple[VerifyReport, Findings]:
     """Look at everything once."""
-    objects, findings = GitObjects(store.path(".shadow")), Findings()
-    census = take_census(store, objects, findings, scope, monitor)
+    findings = Findings()
+    # Refs first: a backup that ends meanwhile then has more than they need, never less.
+    roots = roots_of(store, findings) if scope.target is None else [root_of(scope.target, scope.alone)]
+    census = take_census(GitObjects(store.path(".shadow")), roots, findings, scope.alone, monitor)
     look_at_objects(store, census, findings)
     if scope.share is not None:
         read_data(store, census, findings, scope.share, monitor, only_needed=scope.target is not None)
@@ -96,25 +98,25 @@ def unfolded(store: Store) -> Iterator[None]:
 
 
 def take_census(
-    store: Store, objects: GitObjects, findings: Findings, scope: Scope, monitor: Monitor
+    objects: GitObjects, roots: Sequence[Root], findings: Findings, alone: bool, monitor: Monitor
 ) -> Census:
-    """Read all that the roots need, or one experiment."""
-    census, target = Census(objects), scope.target
+    """Read all that the roots need."""
+    census = Census(objects)
     findings.files.update(objects.broken)
-    if target is not None:
-        tip = target.commit if scope.alone else target.experiment.commit
-        ref = "refs/experiments/" + target.experiment.name
-        root = Root(EXPERIMENT, target.experiment.name, (bytes.fromhex(tip),), ref)
-        census.take(root, alone=scope.alone)
-        return census
-    roots = roots_of(store, findings)
     monitor.begin("look", len(roots), 0)
     for root in sorted(roots, key=lambda one: ORDER.index(one.kind)):
-        census.take(root)
+        census.take(root, alone=alone)
         if root.kind in (EXPERIMENT, TRASHED) and not census.is_backup(root.tips[0]):
             findings.refs[root.ref] = "it names no backup"
         monitor.advance(1, 0)
     return census
+
+
+def root_of(target: Target, alone: bool) -> Root:
+    """One experiment, or one backup of it, as what keeps bytes."""
+    tip = target.commit if alone else target.experiment.commit
+    name = target.experiment.name
+    return Root(EXPERIMENT, name, (bytes.fromhex(tip),), "refs/experiments/" + name)
 
 
 def roots_of(store: Store, findings: Findings) -> Sequence[Root]:

@@ -338,7 +338,7 @@ def report_of(plan: GcPlan, tally: Tally, started: float, *, dry_run: bool) -> G
     """What the caller gets to know."""
     return GcReport(
         dry_run=dry_run,
-        freed=tally.freed,
+        freed=max(tally.freed, 0),  # where nothing may be deleted yet, copies cost at first
         waiting=tally.waiting,
         held=plan.held,
         trash=tuple(root.ref for root in plan.trash) if dry_run else tally.trash,

@@ -16,15 +16,17 @@ of one root costs what that root reaches, mostly as unions of sets.
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import NamedTuple
 
+from tensortime.errors import GitFailed
 from tensortime.formats import META, Digest, bytes_of, text_of
 from tensortime.history import EXPERIMENTS, PINS, TAGS, TRASH
 from tensortime.packs import FOLDER, decode_tree
-from tensortime.shadow import ObjectList, Shadow
+from tensortime.shadow import NO_OID, ObjectList, Shadow
 from tensortime.sidecar import Sidecar
 from tensortime.store import Store
 from tensortime.worktrees import read_line, records
@@ -37,6 +39,9 @@ COMMIT_LINK = 0o160000
 
 READ_AT_ONCE = 16 << 20
 """Packed bytes of objects that one git process is asked for: it answers into memory."""
+
+ATTEMPTS = 20
+"""How often a worktree's record is read that changes while it is read."""
 
 SHARED = -1
 """In place of a group's number: more than one reaches it."""
@@ -218,7 +223,8 @@ def read_roots(store: Store) -> tuple[list[Root], list[Gap]]:
     for admin in records(store):
         if os.path.isdir(admin) and not os.path.islink(admin):
             name = text_of(os.fsencode(os.path.basename(admin)))
-            roots.append(Root(WORKTREE, name, tuple(dict.fromkeys(worktree_tips(store.shadow, admin)))))
+            tips = settled_tips(store.shadow, admin)
+            roots.append(Root(WORKTREE, name, tips))
     return roots, [Gap(bytes_of(name), "it names nothing") for name in listed.broken]
 
 
@@ -234,6 +240,20 @@ def root_of(ref: str, tip: bytes) -> Root:
     return Root(PIN if ref.startswith(PINS) else OTHER, ref, (tip,), ref)
 
 
+def settled_tips(shadow: Shadow, admin: str) -> tuple[bytes, ...]:
+    """What a worktree's record names; nothing for one that goes away meanwhile, or gets its name: a restore ends."""
+    for attempt in range(ATTEMPTS):
+        try:
+            return tuple(dict.fromkeys(worktree_tips(shadow, admin)))
+        except (FileNotFoundError, GitFailed):
+            if not os.path.isdir(admin):
+                break
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(0.05)
+    return ()
+
+
 def worktree_tips(shadow: Shadow, admin: str) -> Iterator[bytes]:
     """What a worktree's record names: HEAD, ORIG_HEAD and the like, refs of its own, and what is staged in it."""
     files = [os.path.join(admin, name) for name in sorted(os.listdir(admin)) if name.endswith("HEAD")]
@@ -241,7 +261,8 @@ def worktree_tips(shadow: Shadow, admin: str) -> Iterator[bytes]:
         files += [os.path.join(folder, name) for name in names]
     for file in files:
         oid = read_line(file)[:40]
-        if HASH.fullmatch(oid):
+        # A restore that has just begun, or was killed then, names nothing yet.
+        if HASH.fullmatch(oid) and oid != NO_OID:
             yield bytes.fromhex(oid)
     if os.path.exists(os.path.join(admin, "index")):
         done = shadow.run("ls-files", "-s", "-z", git_dir=admin, work_tree=admin)

@@ -337,6 +337,16 @@ def test_a_restored_worktree_keeps_what_it_stands_on(project: Path, link: str) -
     assert (out / "base.bin").read_bytes() == object_of(project, "base.bin").read_bytes()
 
 
+def test_a_restore_that_died_at_once_blocks_nothing(project: Path) -> None:
+    """The record of a worktree names nothing yet then."""
+    api.restore("base", project.parent / "out", directory=project)
+    record = store(project) / ".shadow/worktrees/out"
+    (record / "HEAD").write_text("0" * 40 + "\n")
+    (record / "ORIG_HEAD").unlink(missing_ok=True)
+    rm(project, "other")
+    assert gc(project, trash=True).exit_code == 0
+
+
 def test_what_a_person_did_in_a_worktree_stays(project: Path) -> None:
     """Commits, branches, both stashes (one is only in a reflog), what is staged: as git itself keeps it."""
     out = project.parent / "out"
