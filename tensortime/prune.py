@@ -16,14 +16,15 @@ from dataclasses import dataclass, field
 from tensortime import fsops
 from tensortime.errors import GitFailed, Message, NoSpace, StoreBusy, TensorTimeError, message
 from tensortime.formats import Digest, bytes_of, text_of
-from tensortime.garbage import GcPlan, Rewrite, disk_size, freed_by, is_trash, make_plan, read_facts
+from tensortime.garbage import Facts, GcPlan, Rewrite, disk_size, freed_by, is_trash, make_plan, read_facts
 from tensortime.gitobjects import GitObjects
 from tensortime.leftovers import Leftover
 from tensortime.monitor import Monitor
 from tensortime.packreader import Pack, PackDamaged
-from tensortime.reach import Root
+from tensortime.reach import Root, read_roots
 from tensortime.repacking import copy_objects, pack_folder, remove_file, remove_pack, remove_shortcuts
 from tensortime.reports import GcReport
+from tensortime.shadow import failure, ref_has_moved
 from tensortime.store import LOCK_WAIT, Store
 from tensortime.withdrawn import (
     UNUSED,
@@ -41,6 +42,10 @@ GRACE_NS = 24 * 3600 * 1_000_000_000
 
 MARGIN = 4 << 20
 """Bytes that must stay free while packs are copied."""
+
+
+ATTEMPTS = 5
+"""How often the facts are read again because refs have moved meanwhile."""
 
 
 @dataclass
@@ -90,8 +95,9 @@ def collect(store: Store, *, trash: bool, dry_run: bool, monitor: Monitor) -> Gc
         return report_of(plan, Tally(freed=plan.frees), started, dry_run=True)
     tally = Tally()
     with holding(store, trusted):
-        with contextlib.suppress(OSError):
-            mend_worktrees(store)
+        if trusted:  # else a restore that runs could lose its record
+            with contextlib.suppress(OSError):
+                mend_worktrees(store)
         plan = delete(store, trash, trusted, Copied(), tally, monitor)
     if plan.rewrites:
         copied = Copied()
@@ -130,6 +136,8 @@ def delete(
 ) -> GcPlan:
     """Plan and delete what can go without anything being written; returns the plan, with what is left to rewrite."""
     facts = read_facts(store, now_ns() / 1e9, alone=trusted)
+    if not trusted:
+        facts = agreed_facts(store, facts)
     plan = make_plan(facts, trash=trash, superseded=copied.superseded)
     monitor.begin("free", 0, 0)
     sweep(plan.leftovers, tally)
@@ -150,6 +158,16 @@ def delete(
         fsops.remove_tree(store.path(".objects", "damaged")) if plan.damaged else None
         tally.freed += plan.damaged
     return plan
+
+
+def agreed_facts(store: Store, facts: Facts) -> Facts:
+    """Facts that know all refs there are: one that moves while they are listed, out of the trash, could be missed."""
+    for _ in range(ATTEMPTS):
+        tips = {tip for root in read_roots(store)[0] for tip in root.tips}
+        if tips <= facts.reach.live:
+            return facts
+        facts = read_facts(store, now_ns() / 1e9, alone=False)
+    raise StoreBusy("backups and removals keep coming in between", hint="try again when they have ended")
 
 
 def delete_unneeded(store: Store, plan: GcPlan, trusted: bool, copied: Copied, tally: Tally) -> None:
@@ -264,7 +282,11 @@ def drop_refs(store: Store, refs: Sequence[Root], tally: Tally) -> bool:
     """Let the trash go; False where that cannot be written."""
     lines = b"".join(b"delete %s %s\n" % (bytes_of(root.ref), root.tips[0].hex().encode()) for root in refs)
     try:
-        store.shadow.run("update-ref", "--no-deref", "--stdin", stdin=lines)
+        done = store.shadow.run("update-ref", "--no-deref", "--stdin", stdin=lines, accept=(0, 1, 128))
+        if ref_has_moved(done.stderr):
+            raise StoreBusy("the trash changed meanwhile", hint="try again")
+        if done.returncode:
+            raise failure(("update-ref",), done)
     except GitFailed:
         if fsops.free_space(store.folder)[0] > MARGIN:
             raise

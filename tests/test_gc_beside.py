@@ -261,9 +261,12 @@ def test_room_is_made_on_a_disk_that_is_full(
 WORKER = """
 import os, random, sys, time, shutil
 import tensortime
-from tensortime import api, folding
+from tensortime import api, folding, fsops, prune
 from tensortime.errors import TensorTimeError
 folding.MOST_PACKS = 5
+if "UNTRUSTED" in os.environ:
+    fsops.trusts_locks = lambda _: False
+    prune.GRACE_NS = 10**9
 what, seed, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 rng, end = random.Random(seed), time.monotonic() + seconds
 done = 0
@@ -306,13 +309,17 @@ print(done)
 
 
 @pytest.mark.timeout(300)
-def test_beside_backups_restores_removals_and_folds(project: Path, tmp_path: Path) -> None:
-    """C03, C04: real processes in a random schedule. In the end every experiment has every byte."""
+@pytest.mark.parametrize("locks", ["TRUSTED", "UNTRUSTED"])
+def test_beside_backups_restores_removals_and_folds(project: Path, tmp_path: Path, locks: str) -> None:
+    """C03, C04: real processes in a random schedule. In the end every experiment has every byte.
+
+    Without trusted locks gc runs at the same time as all others, and a second stands for the day.
+    """
     out = tmp_path / "out"
     out.mkdir()
     rng = random.Random(os.urandom(8))
     schedule = ["backup", "backup", "rm", "undelete", "gc", "gc", "verify", "restore"]
-    env = {**os.environ, "OUT": str(out)}
+    env = {**os.environ, "OUT": str(out), locks: "1"}
     running = [
         (
             what,
