@@ -89,6 +89,7 @@ def back_up_into(session: Session, taken: Intake, collector: Collector) -> Backu
             collector,
         )
     fold_when_due(store)
+    tell_of_room(session)
     remember(session, cache, taken)
     linked = {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}
     with contextlib.suppress(OSError):
@@ -226,7 +227,7 @@ def is_stored(sidecar: Sidecar, identity: bytes, key: StatKey) -> bool:
 def space_left(store: Store, small_bytes: int, max_store: int | None) -> Room:
     """What large files may still use. NoSpace if not even the small ones fit."""
     free, total = fsops.free_space(store.folder)
-    reserve = max(KEPT_FREE, int(total * KEPT_FREE_PART))
+    reserve = kept_free(total)
     spare = free - reserve
     if small_bytes > free or (small_bytes > max(spare, 0) and small_bytes > CODE_BYTES):
         raise NoSpace(
@@ -240,6 +241,37 @@ def space_left(store: Store, small_bytes: int, max_store: int | None) -> Room:
     if max_store is not None:
         spare = min(spare, max_store - store.used_bytes())
     return Room(spare - small_bytes)
+
+
+def kept_free(total: int) -> int:
+    """The bytes of a disk of so many that large files do not take."""
+    return max(KEPT_FREE, int(total * KEPT_FREE_PART))
+
+
+def tell_of_room(session: Session) -> None:
+    """One line when the store passes what it may take, or the disk what is kept free, and which command helps."""
+    limit = session.options.max_store
+    used = session.store.used_bytes() if limit is not None else 0
+    if limit is not None and used >= limit:
+        session.monitor.warn(
+            message(
+                "the store takes {size}, max_store is {limit:,} bytes: tensortime du shows what takes the room, "
+                "tensortime rm and tensortime gc make some",
+                size=used,
+                limit=limit,
+            )
+        )
+        return
+    free, total = fsops.free_space(session.store.folder)
+    if free < kept_free(total):
+        session.monitor.warn(
+            message(
+                "{size} are free on the disk of the store, {reserve:,} bytes are kept for training: tensortime du "
+                "shows what takes the room, tensortime rm and tensortime gc make some",
+                size=free,
+                reserve=kept_free(total),
+            )
+        )
 
 
 def without_links(
