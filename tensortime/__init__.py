@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # as type checkers know it; `typing` itself would take lo
 if TYPE_CHECKING:
     from tensortime.api import backup, log, restore, show
     from tensortime.errors import TensorTimeError
-    from tensortime.maintenance import gc, verify
+    from tensortime.maintenance import gc, purge, verify
     from tensortime.time_machine import TimeMachine
     from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
 
@@ -24,6 +24,7 @@ __all__ = [
     "du",
     "gc",
     "log",
+    "purge",
     "restore",
     "rm",
     "rm_worktree",
@@ -46,6 +47,7 @@ _HOMES = {
     "trashed": "upkeep",
     "undelete": "upkeep",
     "gc": "maintenance",
+    "purge": "maintenance",
     "verify": "maintenance",
 }
 

@@ -247,6 +247,19 @@ def gc(
     raise typer.Exit(commands.gc(Common(directory, store, as_json), dry_run, trash))
 
 
+@app.command()
+def purge(
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders of the project.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Take a leaked secret or a mistaken folder out of every backup. There is no way back."""
+    raise typer.Exit(commands.purge(Common(directory, store, as_json), paths, yes, dry_run))
+
+
 def with_values(arguments: list[str]) -> list[str]:
     """`--read-data` alone means all of it: an option of typer takes a value or none, not either."""
     return ["--read-data=all" if word == "--read-data" else word for word in arguments]

@@ -13,6 +13,7 @@ from typing import TextIO
 from tensortime import api, documents, maintenance, render, render_maintenance, upkeep, upkeep_text
 from tensortime.errors import TensorTimeError, UsageError
 from tensortime.messages import Translator, choose_language
+from tensortime.reports import PurgeReport
 from tensortime.terminal import TerminalMonitor, bug_report, is_terminal, write_line
 
 INTERRUPTED = 130
@@ -169,7 +170,7 @@ def show(common: Common, experiment: str, path: str | None) -> int:
         if common.as_json:
             put_json(documents.show_json(report))
         else:
-            put(render.show_text(report))
+            put([*render.show_text(report), *render_maintenance.purged_text(report.run, translator())])
         return 0
 
     return answer(common, work)
@@ -363,3 +364,52 @@ def gc(common: Common, dry_run: bool, trash: bool) -> int:
         return report.exit_code
 
     return answer(common, work)
+
+
+def purge(common: Common, paths: Sequence[str], yes: bool, dry_run: bool) -> int:
+    """`tensortime purge`: the plan, a question, then the deed."""
+
+    def work(monitor: TerminalMonitor) -> int:
+        tr, named = translator(), [as_typed(common, path) for path in paths]
+
+        def call(dry_run: bool) -> PurgeReport:
+            report = maintenance.purge(
+                named, dry_run=dry_run, directory=common.directory, store=common.store, monitor=monitor
+            )
+            monitor.clear()
+            return report
+
+        if not yes or dry_run:
+            plan = call(dry_run=True)
+            if dry_run:
+                put_purge(common, plan)
+                return 0
+            if common.as_json or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
+                raise UsageError(
+                    "purge cannot be taken back, and nobody is here to be asked",
+                    hint="--dry-run shows what would go, --yes does it",
+                )
+            for line in render_maintenance.purge_text(plan, tr):
+                write_line(sys.stderr, line)
+            if not plan.commits or not agreed(tr("purge this for good? y/N ")):
+                return 0
+        report = call(dry_run=False)
+        put_purge(common, report)
+        return report.exit_code
+
+    return answer(common, work)
+
+
+def put_purge(common: Common, report: PurgeReport) -> None:
+    """What was purged, or would be."""
+    if common.as_json:
+        put_json(documents.purge_json(report))
+    else:
+        put(render_maintenance.purge_text(report, translator()))
+
+
+def agreed(question: str) -> bool:
+    """Ask on the terminal."""
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes", "是")

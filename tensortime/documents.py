@@ -16,6 +16,7 @@ from tensortime.reports import (
     GcReport,
     LogReport,
     Problem,
+    PurgeReport,
     RestoreReport,
     ShowReport,
     VerifyReport,
@@ -213,6 +214,23 @@ def gc_json(report: GcReport) -> dict[str, object]:
         "rewritten": report.rewritten,
         "leftovers": report.leftovers,
         "kept": [str(one) for one in report.kept],
+        "notes": [str(one) for one in report.notes],
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def purge_json(report: PurgeReport) -> dict[str, object]:
+    """The document of `purge --json`."""
+    return {
+        "dry_run": report.dry_run,
+        "paths": list(report.paths),
+        "experiments": list(report.experiments),
+        "commits": report.commits,
+        "files": report.files,
+        "bytes": report.bytes,
+        "still_needed": report.still_needed,
+        "worktrees": list(report.worktrees),
+        "waiting": report.waiting,
         "notes": [str(one) for one in report.notes],
         "seconds": round(report.seconds, 3),
     }

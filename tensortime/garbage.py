@@ -209,9 +209,12 @@ def half_packs(folder: str, now: float) -> Iterator[Leftover]:
                 yield Leftover(os.path.join(folder, name), info.st_blocks * 512)
 
 
-def make_plan(facts: Facts, *, trash: bool, superseded: Collection[str] = ()) -> GcPlan:
+def make_plan(
+    facts: Facts, *, trash: bool, superseded: Collection[str] = (), condemned: Set[bytes] = frozenset()
+) -> GcPlan:
     """What goes, what is written anew, what stays. Pure. `trash`: what is in the trash goes too; `superseded`: packs
-    whose objects were just copied, or read in other packs."""
+    whose objects were just copied, or read in other packs; `condemned`: objects that were purged: no pack keeps them.
+    """
     reach = facts.reach
     dropped = tuple(root for root in reach.roots if trash and root.kind == TRASHED)
     roots = [root for root in reach.roots if root not in dropped]
@@ -227,11 +230,11 @@ def make_plan(facts: Facts, *, trash: bool, superseded: Collection[str] = ()) ->
             (digest_of(node), one) for node, one in sorted(reach.objects.items()) if node not in live
         )
     if not no_git:
-        packs, rewrites = judge_packs(facts.packs, live, {*facts.withdrawn.packs, *superseded})
+        packs, rewrites = judge_packs(facts.packs, live, {*facts.withdrawn.packs, *superseded}, condemned)
         loose = tuple(
             Leftover(path, size)
             for oid, (path, size, age) in facts.loose.items()
-            if oid not in live and age > LOOSE_SECONDS
+            if oid not in live and (age > LOOSE_SECONDS or oid in condemned)
         )
         if all(node in reach.packed for node in live if len(node) == 20):
             leftovers = (*leftovers, *facts.half_packs)
@@ -297,7 +300,7 @@ def is_trash(gap: Gap) -> bool:
 
 
 def judge_packs(
-    packs: Mapping[str, PackFacts], live: Set[bytes], leaving: Set[str]
+    packs: Mapping[str, PackFacts], live: Set[bytes], leaving: Set[str], condemned: Set[bytes]
 ) -> tuple[tuple[tuple[str, int], ...], tuple[Rewrite, ...]]:
     """The packs that nobody needs, and those that are worth to be written anew."""
     needed = {
@@ -321,7 +324,9 @@ def judge_packs(
         size = sum(needed[name][oid] for oid in own)
         if not needed[name]:
             dead.append((name, packs[name].size))
-        elif size < totals[name] * HALF:
+        elif size < totals[name] * HALF or any(
+            oid in condemned and oid not in live for oid in packs[name].entries
+        ):
             elsewhere = {oid: home[oid] for oid in needed[name] if oid not in own}
             rewrites.append(Rewrite(name, packs[name].size, own, elsewhere, packs[name].size - size))
     return tuple(dead), tuple(rewrites)

@@ -1,15 +1,16 @@
 """The verbs that look after a store: verify, gc, purge, doctor. As those of `api`: find, open, do one operation."""
 
 import re
+from collections.abc import Sequence
 
-from tensortime import fsck, prune
-from tensortime.api import SILENT, PathLike, environment_failure, locate, resolve
+from tensortime import fsck, prune, purging
+from tensortime.api import SILENT, PathLike, environment_failure, inside_project, locate, resolve
 from tensortime.config import parse_size
 from tensortime.errors import BadConfig, StoreUnusable, UsageError
 from tensortime.history import damage_in
 from tensortime.monitor import Monitor
 from tensortime.reading import Share
-from tensortime.reports import GcReport, VerifyReport
+from tensortime.reports import GcReport, PurgeReport, VerifyReport
 from tensortime.store import Store, open_store
 
 
@@ -64,6 +65,34 @@ def gc(
         refuse_read_only(opened)
     try:
         return prune.collect(opened, trash=trash, dry_run=dry_run, monitor=monitor)
+    except OSError as problem:
+        raise environment_failure(place.store, problem) from problem
+    finally:
+        opened.give_to_owner()
+
+
+def purge(
+    paths: Sequence[PathLike],
+    *,
+    dry_run: bool = False,
+    directory: PathLike | None = None,
+    store: PathLike | None = None,
+    monitor: Monitor = SILENT,
+) -> PurgeReport:
+    """Take files and folders of the project out of every backup, and their bytes out of the store. No way back.
+
+    `dry_run`: only say what that would be. Files in restored folders are named and stay. Damaged where a backup
+    cannot be read: nothing is changed then.
+    """
+    if not paths:
+        raise UsageError("nothing to purge", hint="tensortime purge PATH…")
+    place, _ = locate(directory, store)
+    opened = open_store(place.store)
+    wanted = tuple(inside_project(place, path) for path in paths)
+    if not dry_run:
+        refuse_read_only(opened)
+    try:
+        return purging.purge(opened, wanted, dry_run=dry_run, monitor=monitor)
     except OSError as problem:
         raise environment_failure(place.store, problem) from problem
     finally:

@@ -8,6 +8,7 @@ file systems) nothing is deleted that was not withdrawn a day before: since then
 """
 
 import contextlib
+import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,13 +16,13 @@ from dataclasses import dataclass, field
 
 from tensortime import fsops
 from tensortime.errors import GitFailed, Message, NoSpace, StoreBusy, TensorTimeError, message
-from tensortime.formats import Digest, bytes_of, text_of
+from tensortime.formats import Digest, bytes_of, parse_digest, text_of
 from tensortime.garbage import Facts, GcPlan, Rewrite, disk_size, freed_by, is_trash, make_plan, read_facts
 from tensortime.gitobjects import GitObjects
 from tensortime.leftovers import Leftover
 from tensortime.monitor import Monitor
 from tensortime.packreader import Pack, PackDamaged
-from tensortime.reach import Root, read_roots
+from tensortime.reach import Root, node_of, read_reach, read_roots
 from tensortime.repacking import copy_objects, pack_folder, remove_file, remove_pack, remove_shortcuts
 from tensortime.reports import GcReport
 from tensortime.shadow import failure, ref_has_moved
@@ -48,6 +49,14 @@ ATTEMPTS = 5
 """How often the facts are read again because refs have moved meanwhile."""
 
 
+@dataclass(frozen=True)
+class Condemned:
+    """What was purged, and must not stay in any pack: git's blobs, and objects."""
+
+    blobs: frozenset[bytes] = frozenset()
+    digests: frozenset[Digest] = frozenset()
+
+
 @dataclass
 class Copied:
     """What was copied out of packs, or read in others, so that these may go."""
@@ -55,6 +64,8 @@ class Copied:
     superseded: set[str] = field(default_factory=set)
     proven: dict[str, set[bytes]] = field(default_factory=dict)
     """Packs, and the objects in them that were just read and are right."""
+    condemned: frozenset[bytes] = frozenset()
+    """Objects that were purged: every pack that holds one is written anew."""
 
     def covers(self, one: Rewrite) -> bool:
         """Whether all that is needed of a pack was read in the other packs that have it."""
@@ -94,20 +105,84 @@ def collect(store: Store, *, trash: bool, dry_run: bool, monitor: Monitor) -> Gc
             plan = make_plan(read_facts(store, now_ns() / 1e9, alone=False), trash=trash)
         return report_of(plan, Tally(freed=plan.frees), started, dry_run=True)
     tally = Tally()
+    condemned = read_condemned(store)
     with holding(store, trusted):
         if trusted:  # else a restore that runs could lose its record
             with contextlib.suppress(OSError):
                 mend_worktrees(store)
-        plan = delete(store, trash, trusted, Copied(), tally, monitor)
-    if plan.rewrites:
-        copied = Copied()
-        try:
-            copy_needed(store, plan.rewrites, copied, tally, monitor)
-        except OSError as problem:
-            tally.notes.append(message("no pack could be written anew: {problem}", problem=problem.strerror))
-        with holding(store, trusted):
-            plan = delete(store, trash, trusted, copied, tally, monitor)
+        plan = delete(store, trash, trusted, Copied(condemned=condemned.blobs), tally, monitor)
+    plan = rewrite_packs(store, plan, trash, trusted, condemned, tally, monitor)
+    forget_condemned(store, condemned)
     return report_of(plan, tally, started, dry_run=False)
+
+
+def rewrite_packs(
+    store: Store,
+    plan: GcPlan,
+    trash: bool,
+    trusted: bool,
+    condemned: Condemned,
+    tally: Tally,
+    monitor: Monitor,
+) -> GcPlan:
+    """Copy what is needed of the packs that are to be written anew, and delete the old ones."""
+    if not plan.rewrites:
+        return plan
+    copied = Copied(condemned=condemned.blobs)
+    try:
+        copy_needed(store, plan.rewrites, copied, tally, monitor)
+    except OSError as problem:
+        tally.notes.append(message("no pack could be written anew: {problem}", problem=problem.strerror))
+    with holding(store, trusted):
+        return delete(store, trash, trusted, copied, tally, monitor)
+
+
+def sweep_condemned(
+    store: Store, condemned: Condemned, trusted: bool, tally: Tally, monitor: Monitor
+) -> Condemned:
+    """Delete what a purge condemned; returns what of it is still there, as something else needs it."""
+    with holding(store, trusted):
+        plan = delete(store, False, trusted, Copied(condemned=condemned.blobs), tally, monitor)
+    rewrite_packs(store, plan, False, trusted, condemned, tally, monitor)
+    return forget_condemned(store, condemned)
+
+
+def forget_condemned(store: Store, condemned: Condemned) -> Condemned:
+    """Forget what is gone, or needed for something else; returns the latter. What only waits is remembered."""
+    if condemned == Condemned():
+        return condemned
+    live = read_reach(store).live
+    objects, sidecar = GitObjects(store.path(".shadow")), store.sidecar()
+    blobs = frozenset(oid for oid in condemned.blobs if oid in objects)
+    digests = frozenset(one for one in condemned.digests if os.path.lexists(sidecar.path_of(one)))
+    waiting = any(oid not in live for oid in blobs) or any(node_of(one) not in live for one in digests)
+    if not waiting:
+        remove_file(condemned_file(store))
+    return Condemned(
+        frozenset(oid for oid in blobs if oid in live),
+        frozenset(one for one in digests if node_of(one) in live),
+    )
+
+
+def condemned_file(store: Store) -> str:
+    """Where it is remembered what a purge has to delete."""
+    return store.path(".shadow", "purging")
+
+
+def read_condemned(store: Store) -> Condemned:
+    """What a purge has still to delete."""
+    try:
+        rows = json.loads(fsops.read_file(condemned_file(store)))
+        blobs, digests = map(bytes.fromhex, rows["blobs"]), map(parse_digest, rows["digests"])
+        return Condemned(frozenset(blobs), frozenset(digests))
+    except (OSError, ValueError, TypeError, KeyError):
+        return Condemned()
+
+
+def write_condemned(store: Store, condemned: Condemned) -> None:
+    """Remember what has to go."""
+    rows = {"blobs": sorted(oid.hex() for oid in condemned.blobs), "digests": sorted(condemned.digests)}
+    fsops.write_atomic(condemned_file(store), json.dumps(rows).encode())
 
 
 @contextlib.contextmanager
@@ -138,7 +213,7 @@ def delete(
     facts = read_facts(store, now_ns() / 1e9, alone=trusted)
     if not trusted:
         facts = agreed_facts(store, facts)
-    plan = make_plan(facts, trash=trash, superseded=copied.superseded)
+    plan = make_plan(facts, trash=trash, superseded=copied.superseded, condemned=copied.condemned)
     monitor.begin("free", 0, 0)
     sweep(plan.leftovers, tally)
     if plan.trash and not drop_refs(store, plan.trash, tally):

@@ -1,10 +1,10 @@
 """From the reports of verify, gc, purge and doctor to text: pure functions, in the language of the reader."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tensortime.messages import Translator
 from tensortime.render import printable, seconds_text, size_text
-from tensortime.reports import GcReport, Problem, VerifyReport
+from tensortime.reports import GcReport, Problem, PurgeReport, VerifyReport
 
 SHOWN_PROBLEMS = 20
 SHOWN_NAMES = 5
@@ -137,3 +137,64 @@ def parts_text(report: GcReport, tr: Translator) -> list[str]:
         (report.leftovers, "{count} leftovers of processes that are gone"),
     )
     return [tr(template, count=count) for count, template in rows if count]
+
+
+def purge_text(report: PurgeReport, tr: Translator) -> list[str]:
+    """What a purge took out, or would take out, and what of it is still somewhere."""
+    names = names_text(report.paths, tr)
+    if not report.commits:
+        lines = [tr("no backup has {names}", names=names)]
+    elif report.dry_run:
+        lines = [
+            tr(
+                "{names}: {files} different files, {size}",
+                names=names,
+                files=report.files,
+                size=size_text(report.bytes),
+            ),
+            tr(
+                "would go out of {count} backups and edits of: {experiments}",
+                count=report.commits,
+                experiments=names_text(report.experiments, tr),
+            ),
+        ]
+    else:
+        lines = [
+            tr(
+                "purged {names}: {files} different files, {size} freed",
+                names=names,
+                files=report.files,
+                size=size_text(report.bytes),
+            ),
+            tr(
+                "out of {count} backups and edits of: {experiments}",
+                count=report.commits,
+                experiments=names_text(report.experiments, tr),
+            ),
+        ]
+    if report.still_needed:
+        lines.append(
+            tr(
+                "{count} of them are at other paths too: those still have the bytes",
+                count=report.still_needed,
+            )
+        )
+    lines += [tr("still in a restored folder: {path}", path=printable(path)) for path in report.worktrees]
+    if report.waiting:
+        lines.append(tr("{size} go with a tensortime gc a day from now", size=size_text(report.waiting)))
+    lines += [tr.message(one) for one in report.notes]
+    if report.commits and not report.dry_run:
+        lines.append(
+            tr(
+                "a line in .ttignore keeps the next backup from storing it again; a secret that leaked has to be replaced"
+            )
+        )
+    return lines
+
+
+def purged_text(run: Mapping[str, object], tr: Translator) -> list[str]:
+    """What was purged from a backup, as its run.json says."""
+    paths = run.get("purged")
+    if not isinstance(paths, list) or not paths:
+        return []
+    return [tr("purged      {names}", names=names_text([str(path) for path in paths], tr))]

@@ -240,3 +240,31 @@ class GcReport:
     def exit_code(self) -> int:
         """0 done, 3 a pack could not be written anew, 5 damage kept from freeing."""
         return 5 if self.kept else 3 if self.notes else 0
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeReport:
+    """What one purge took out of all backups, or with `dry_run` would."""
+
+    paths: tuple[str, ...]
+    experiments: tuple[str, ...]
+    """Those that had one of the paths; of the trash as `trash/<time>/NAME`."""
+    commits: int
+    files: int
+    """Different files that were at these paths."""
+    bytes: int
+    """Bytes that were freed; with `dry_run` those of the files."""
+    worktrees: tuple[str, ...] = ()
+    """Files in restored folders that are still there."""
+    still_needed: int = 0
+    """Files whose bytes are at another path too, and stay in the store for it."""
+    waiting: int = 0
+    """Bytes that go a day later, where locks cannot be trusted."""
+    notes: tuple[Message, ...] = ()
+    dry_run: bool = False
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 all of it is gone, 3 some of it is still there."""
+        return 3 if self.worktrees or self.still_needed or self.waiting or self.notes else 0

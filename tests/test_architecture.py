@@ -23,7 +23,7 @@ LAYERS = """
     render  documents
     upkeep  maintenance
     api
-    extraction
+    extraction  purging
     snapshot  checkout  usage  clearance  fsck  prune
     repair
     garbage

@@ -204,28 +204,22 @@ def test_what_was_stored_twice_is_kept_once(project: Path) -> None:
     assert_same_tree(project, api.restore("first", directory=project).path)
 
 
-def test_a_copy_goes_only_when_the_other_one_is_right(project: Path) -> None:
-    """If the copy that would stay has rotted, the good one stays."""
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_copy_goes_only_when_the_other_one_is_right(project: Path, which: int) -> None:
+    """Whichever copy has rotted, the right one stays."""
     Tree(project).file("code.py", os.urandom(50_000))
     api.backup(directory=project, name="first")
     api.backup(directory=project, name="second", rehash=True)
     oid = bytes.fromhex(oid_of(project, "first:code.py"))
     packs = GitObjects(str(store(project) / ".shadow")).copies(oid)
     assert len(packs) == 2
-    for rotten, right in (packs, packs[::-1]):
-        pack = Path(rotten.stem + ".pack")
-        whole = pack.read_bytes()
-        entry = rotten.entry(oid)
-        flip(pack, (entry.start + entry.end) // 2)
-        report = tensortime.gc(directory=project)
-        assert report.exit_code in (0, 3)
-        assert oid in GitObjects(str(store(project) / ".shadow"))
+    rotten = packs[which]
+    entry = rotten.entry(oid)
+    flip(Path(rotten.stem + ".pack"), (entry.start + entry.end) // 2)
+    for _ in range(3):
+        assert tensortime.gc(directory=project).exit_code in (0, 3)
         found = GitObjects(str(store(project) / ".shadow")).read(oid)
         assert found.data == (project / "code.py").read_bytes()
-        if pack.exists():
-            pack.chmod(0o600)
-            pack.write_bytes(whole)
-        assert right.name
 
 
 def cut(path: Path) -> None:
@@ -263,8 +257,14 @@ UNKNOWN: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("harm", sorted(UNKNOWN))
-@pytest.mark.parametrize("folded", [False, True])
+WITH_ONE_PACK = sorted(harm for harm in UNKNOWN if "pack" not in harm and "idx" not in harm)
+"""Without its only pack nothing at all can be read."""
+
+
+@pytest.mark.parametrize(
+    ("harm", "folded"),
+    [*((harm, False) for harm in sorted(UNKNOWN)), *((harm, True) for harm in WITH_ONE_PACK)],
+)
 def test_where_something_needed_cannot_be_read_nothing_is_freed(
     project: Path, harm: str, folded: bool
 ) -> None:
@@ -276,8 +276,6 @@ def test_where_something_needed_cannot_be_read_nothing_is_freed(
     (orphan / ("0" * 62)).write_bytes(b"nobody's")
     if folded:
         open_store(str(store(project))).shadow.run("repack", "-a", "-d", "--quiet", "-f")
-    if folded and harm in ("a pack gone", "an idx gone", "an idx cut short"):
-        pytest.skip("cannot be installed: then nothing can be read at all, and the case before says it")
     UNKNOWN[harm](project)
     before = files(project)
     report = tensortime.gc(directory=project)
