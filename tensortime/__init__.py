@@ -11,7 +11,7 @@ TYPE_CHECKING = False  # as type checkers know it; `typing` itself would take lo
 if TYPE_CHECKING:
     from tensortime.api import backup, log, restore, show
     from tensortime.errors import TensorTimeError
-    from tensortime.maintenance import gc, purge, verify
+    from tensortime.maintenance import doctor, gc, purge, verify
     from tensortime.time_machine import TimeMachine
     from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
 
@@ -21,6 +21,7 @@ __all__ = [
     "TimeMachine",
     "__version__",
     "backup",
+    "doctor",
     "du",
     "gc",
     "log",
@@ -46,6 +47,7 @@ _HOMES = {
     "rm_worktree": "upkeep",
     "trashed": "upkeep",
     "undelete": "upkeep",
+    "doctor": "maintenance",
     "gc": "maintenance",
     "purge": "maintenance",
     "verify": "maintenance",

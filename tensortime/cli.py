@@ -260,6 +260,12 @@ def purge(
     raise typer.Exit(commands.purge(Common(directory, store, as_json), paths, yes, dry_run))
 
 
+@app.command()
+def doctor(directory: Directory = None, store: StoreOption = None, as_json: Json = False) -> None:
+    """Look whether git, disk, clock and store are as backups need them, and what is not covered."""
+    raise typer.Exit(commands.doctor(Common(directory, store, as_json)))
+
+
 def with_values(arguments: list[str]) -> list[str]:
     """`--read-data` alone means all of it: an option of typer takes a value or none, not either."""
     return ["--read-data=all" if word == "--read-data" else word for word in arguments]

@@ -413,3 +413,17 @@ def agreed(question: str) -> bool:
     sys.stderr.write(question)
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in ("y", "yes", "是")
+
+
+def doctor(common: Common) -> int:
+    """`tensortime doctor`."""
+
+    def work(_: TerminalMonitor) -> int:
+        report = maintenance.doctor(directory=common.directory, store=common.store)
+        if common.as_json:
+            put_json(documents.doctor_json(report))
+        else:
+            put(render_maintenance.doctor_text(report, translator()))
+        return report.exit_code
+
+    return answer(common, work)

@@ -12,6 +12,7 @@ from tensortime.formats import iso_time
 from tensortime.inventory import ClearingReport, RemovalReport, Trash, UndeleteReport, UsageReport
 from tensortime.reports import (
     BackupReport,
+    DoctorReport,
     Experiment,
     GcReport,
     LogReport,
@@ -234,6 +235,12 @@ def purge_json(report: PurgeReport) -> dict[str, object]:
         "notes": [str(one) for one in report.notes],
         "seconds": round(report.seconds, 3),
     }
+
+
+def doctor_json(report: DoctorReport) -> dict[str, object]:
+    """The document of `doctor --json`."""
+    checks = [{"name": one.name, "state": one.state, "message": str(one.said)} for one in report.checks]
+    return {"ok": report.exit_code == 0, "checks": checks}
 
 
 def error_json(error: TensorTimeError) -> dict[str, object]:

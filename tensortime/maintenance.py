@@ -3,15 +3,15 @@
 import re
 from collections.abc import Sequence
 
-from tensortime import fsck, prune, purging
+from tensortime import fsck, health, prune, purging
 from tensortime.api import SILENT, PathLike, environment_failure, inside_project, locate, resolve
 from tensortime.config import parse_size
 from tensortime.errors import BadConfig, StoreUnusable, UsageError
 from tensortime.history import damage_in
 from tensortime.monitor import Monitor
 from tensortime.reading import Share
-from tensortime.reports import GcReport, PurgeReport, VerifyReport
-from tensortime.store import Store, open_store
+from tensortime.reports import DoctorReport, GcReport, PurgeReport, VerifyReport
+from tensortime.store import Store, is_store, open_store
 
 
 def verify(
@@ -97,6 +97,19 @@ def purge(
         raise environment_failure(place.store, problem) from problem
     finally:
         opened.give_to_owner()
+
+
+def doctor(*, directory: PathLike | None = None, store: PathLike | None = None) -> DoctorReport:
+    """Look whether everything is as backups need it, and say what is not in words that a person can act on."""
+    place, config = locate(directory, store)
+    opened = open_store(place.store) if is_store(place.store) else None
+    try:
+        return DoctorReport(health.examine(place, opened, config))
+    except OSError as problem:
+        raise environment_failure(place.store, problem) from problem
+    finally:
+        if opened is not None:
+            opened.give_to_owner()
 
 
 def parse_share(text: str) -> Share:

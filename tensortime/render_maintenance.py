@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from tensortime.messages import Translator
 from tensortime.render import printable, seconds_text, size_text
-from tensortime.reports import GcReport, Problem, PurgeReport, VerifyReport
+from tensortime.reports import BAD, FINE, DoctorReport, GcReport, Problem, PurgeReport, VerifyReport
 
 SHOWN_PROBLEMS = 20
 SHOWN_NAMES = 5
@@ -198,3 +198,16 @@ def purged_text(run: Mapping[str, object], tr: Translator) -> list[str]:
     if not isinstance(paths, list) or not paths:
         return []
     return [tr("purged      {names}", names=names_text([str(path) for path in paths], tr))]
+
+
+def doctor_text(report: DoctorReport, tr: Translator) -> list[str]:
+    """One line a check: whether there is something to do, and what."""
+    marks = {FINE: "  ", BAD: "! "}
+    lines = []
+    for one in report.checks:
+        sized = {
+            key: size_text(value) if key == "size" and isinstance(value, int) else value
+            for key, value in one.said.values.items()
+        }
+        lines.append(f"{marks.get(one.state, '- ')}{one.name:<10}{printable(tr(one.said.template, **sized))}")
+    return lines

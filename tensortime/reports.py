@@ -268,3 +268,29 @@ class PurgeReport:
     def exit_code(self) -> int:
         """0 all of it is gone, 3 some of it is still there."""
         return 3 if self.worktrees or self.still_needed or self.waiting or self.notes else 0
+
+
+FINE, WORTH_KNOWING, BAD = "ok", "note", "bad"
+"""How a check of doctor came out: nothing to do; perhaps something to do; something to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that doctor looked at."""
+
+    name: str
+    state: str
+    said: Message
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorReport:
+    """All that doctor looked at."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 all well enough, 5 the store is damaged, 1 something else is to be done."""
+        bad = {one.name for one in self.checks if one.state == BAD}
+        return 5 if "health" in bad else 1 if bad else 0

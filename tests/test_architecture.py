@@ -23,7 +23,7 @@ LAYERS = """
     render  documents
     upkeep  maintenance
     api
-    extraction  purging
+    extraction  purging  health
     snapshot  checkout  usage  clearance  fsck  prune
     repair
     garbage

@@ -17,6 +17,9 @@ VERBS = {
     "show": ("show", "base"),
     "restore": ("restore", "base"),
     "verify": ("verify",),
+    "gc": ("gc",),
+    "purge": ("purge", "train.py", "--yes"),
+    "doctor": ("doctor",),
     "error": ("show", "nothing"),
 }
 
