@@ -9,7 +9,7 @@ Importing this loads nothing else: train.py pays for what it uses, when it uses 
 
 TYPE_CHECKING = False  # as type checkers know it; `typing` itself would take longer to load than all of this
 if TYPE_CHECKING:
-    from tensortime.api import backup, log, restore, show
+    from tensortime.api import backup, diff, log, note, restore, settings, show, tag
     from tensortime.errors import TensorTimeError
     from tensortime.maintenance import doctor, gc, purge, verify
     from tensortime.time_machine import TimeMachine
@@ -21,36 +21,44 @@ __all__ = [
     "TimeMachine",
     "__version__",
     "backup",
+    "diff",
     "doctor",
     "du",
     "gc",
     "log",
+    "note",
     "purge",
     "restore",
     "rm",
     "rm_worktree",
+    "settings",
     "show",
+    "tag",
     "trashed",
     "undelete",
     "verify",
 ]
 
 _HOMES = {
+    "doctor": "maintenance",
+    "gc": "maintenance",
+    "purge": "maintenance",
+    "verify": "maintenance",
     "TimeMachine": "time_machine",
     "TensorTimeError": "errors",
     "backup": "api",
+    "diff": "api",
     "log": "api",
+    "note": "api",
     "restore": "api",
+    "settings": "api",
     "show": "api",
+    "tag": "api",
     "du": "upkeep",
     "rm": "upkeep",
     "rm_worktree": "upkeep",
     "trashed": "upkeep",
     "undelete": "upkeep",
-    "doctor": "maintenance",
-    "gc": "maintenance",
-    "purge": "maintenance",
-    "verify": "maintenance",
 }
 
 

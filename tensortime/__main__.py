@@ -1,20 +1,12 @@
-"""`tensortime` and `python -m tensortime`: the verbs typed most often answer before typer is loaded."""
+"""`tensortime` and `python -m tensortime`: the verbs typed most often answer before typer is loaded.
 
-import contextlib
+Nothing is imported at the top that does not come with Python's start: the shell hook begins here, too.
+"""
+
 import os
 import sys
 
 from tensortime import __version__
-
-WELCOME = """\
-TensorTime backs up the whole project at every run: code, data, models.
-
-  tensortime backup --note "lr 3e-4"     back up the project now
-  tensortime log                         list the experiments
-  tensortime restore @                   bring the newest back, in a new folder
-
-Verbs: backup, log, show, restore, du, rm, undelete. tensortime --help says more, tensortime VERB --help says all.
-"""
 
 
 def occupy_standard_streams() -> None:
@@ -35,25 +27,36 @@ def main() -> None:
             sys.stdout.flush()
     except OSError as problem:
         # Nobody reads any more (`--help | head`), or what reads is full.
-        with contextlib.suppress(OSError):
+        try:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             sys.stderr.write("" if isinstance(problem, BrokenPipeError) else f"tensortime: {problem}\n")
+        except OSError:
+            pass  # nor does anybody read this
         code = 0 if isinstance(problem, BrokenPipeError) else 1
     sys.exit(code)
 
 
 def dispatch(arguments: list[str]) -> int:
     """Answer the plain calls at once, hand all others to typer; returns the exit code."""
-    if not arguments or arguments == ["--version"]:
-        sys.stdout.write(WELCOME if not arguments else f"tensortime {__version__}\n")
+    if arguments == ["--version"]:
+        sys.stdout.write(f"tensortime {__version__}\n")
         return 0
-    if arguments in (["log"], ["backup"]):
+    if arguments in ([], ["log"], ["backup"]):
         from tensortime import commands
 
         common = commands.Common()
+        if not arguments:
+            return commands.welcome(common)
         if arguments == ["log"]:
             return commands.log(common, None, False)
         return commands.backup(common, "", None, [], [], False)
+    if arguments[:1] == ["hook"] and len(arguments) > 1:
+        from tensortime import hook
+
+        if arguments[1] == "--before":
+            return hook.before(arguments[2] if len(arguments) > 2 else "")
+        if len(arguments) == 2 and arguments[1] in hook.SHELLS:
+            return hook.print_script(arguments[1])
     from tensortime import cli
 
     return cli.run(arguments)

@@ -5,12 +5,12 @@ The command line and TimeMachine call the same functions. None of them prints, a
 
 import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
-from tensortime import checkout, extraction, history, snapshot
-from tensortime.config import Config, load_config
-from tensortime.environment import start_collecting
+from tensortime import checkout, editing, extraction, history, snapshot
+from tensortime.config import KEYS, Config, load_config
 from tensortime.errors import (
     Damaged,
     NoSpace,
@@ -27,15 +27,28 @@ from tensortime.formats import RelPath, bytes_of, text_of
 from tensortime.ignoring import Matcher
 from tensortime.intake import FULL
 from tensortime.manifest import ManifestEntry
+from tensortime.messages import Translator, choose_language
 from tensortime.monitor import Monitor, NullMonitor
 from tensortime.names import ExperimentName
 from tensortime.project import Place, find_place, refuse_store_around, refuse_wide_project, upward
 from tensortime.ranks import is_off
-from tensortime.reports import BackupReport, LogReport, RestoreReport, ShowReport
-from tensortime.session import BackupOptions
+from tensortime.redaction import redact_named
+from tensortime.reports import (
+    BackupReport,
+    Experiment,
+    LogReport,
+    RestoreReport,
+    Setting,
+    SettingsReport,
+    ShowReport,
+)
+from tensortime.session import BackupOptions, Collector
 from tensortime.sidecar import rehash_object
-from tensortime.store import Store, create_store, is_store, open_store
-from tensortime.trash import trash_hint
+from tensortime.store import DEFAULT_STORE, Store, create_store, is_store, open_store
+from tensortime.trailers import plain
+
+if TYPE_CHECKING:
+    from tensortime.differences import DiffReport
 
 SILENT = NullMonitor()
 PathLike = str | os.PathLike[str]
@@ -53,13 +66,29 @@ def locate(directory: PathLike | None = None, store: PathLike | None = None) -> 
             "the current folder was deleted", hint="cd into the project, or use -C DIR"
         ) from problem
     if not os.path.isdir(start):
-        state = "is not a folder" if os.path.lexists(start) else "does not exist"
-        raise NotAProject("{folder} {state}", folder=start, state=state, hint="-C takes the project's folder")
-    asked = os.fspath(store) if store is not None else os.environ.get("TENSORTIME_STORE") or None
-    place = find_place(start, asked, lambda folder: load_config(folder).backup_dir)
+        hint = "-C takes the project's folder"
+        if os.path.lexists(start):
+            raise NotAProject("{folder} is not a folder", folder=start, hint=hint)
+        raise NotAProject("{folder} does not exist", folder=start, hint=hint)
+    place = place_around(start, store)
     if place.parent is None and not place.store_inside and is_store(place.store):
         place = replace(place, project=recorded_project(place))
     return place, load_config(place.project)
+
+
+def place_around(start: str, store: PathLike | None) -> Place:
+    """The project and store of a folder, as the paths and the configuration tell."""
+    asked = os.fspath(store) if store is not None else os.environ.get("TENSORTIME_STORE") or None
+    return find_place(start, asked, lambda folder: load_config(folder).backup_dir)
+
+
+def translator(directory: PathLike | None = None, store: PathLike | None = None) -> Translator:
+    """The language for the person who works around a folder. What is wrong there is for others to say."""
+    configured = None
+    with contextlib.suppress(TensorTimeError, OSError):
+        start = os.path.realpath(directory or os.getcwd())
+        configured = load_config(place_around(start, store).project).lang
+    return Translator(choose_language(os.environ, configured))
 
 
 def recorded_project(place: Place) -> str:
@@ -80,12 +109,18 @@ def backup(
     params: Mapping[str, object] | None = None,
     metrics: Mapping[str, object] | None = None,
     rehash: bool = False,
+    from_shell: bool = False,
+    command: Sequence[str] | None = None,
+    typed_in: str | None = None,
+    large_until: float | None = None,
     monitor: Monitor = SILENT,
 ) -> BackupReport:
     """Back up the project, or with `add` put only these paths on top of an experiment's newest backup.
 
     `joins`: continue the experiment called `name` if there is one, instead of starting `name-2`. Left out, `add`
-    joins, without `name` the newest experiment. With TENSORTIME=off nothing is done, and the report's experiment
+    joins, without `name` the newest experiment. `from_shell`: made for a command that a person types, so the Python
+    whose packages are recorded is not this one but that of the shell; `command`, `typed_in`: that command, and where.
+    `large_until`: see BackupOptions. With TENSORTIME=off nothing is done, and the report's experiment
     is None. Raises TensorTimeError; nothing is published then.
     """
     check_texts(note=note, name=name or "")
@@ -100,21 +135,33 @@ def backup(
         note=as_meant(note),
         ignore=tuple(os.fspath(pattern) for pattern in ignore),
         only=None if add is None else paths_to_add(place, add),
-        params=params or {},
-        metrics=metrics or {},
+        params=recorded(params),
+        metrics=recorded(metrics),
         rehash=rehash,
         large_size=config.large_size,
         follow=config.follow,
         ignored_by_config=config.ignore,
         is_hardlink=Matcher.of("hardlink", config.hardlink, place.project).covers,
         max_store=config.max_store,
+        large_until=large_until,
     )
-    return back_up(place, options, newest=add is not None and name is None and joins is None, monitor=monitor)
+    # Not for `log` and `show`: what finds out about the run takes longer to load than they take altogether.
+    from tensortime.collector import start_collecting
+
+    newest = add is not None and name is None and joins is None
+    collector = start_collecting(place.project, command, typed_in, from_shell=from_shell, whole=add is None)
+    return back_up(place, options, collector, newest=newest, monitor=monitor)
 
 
-def back_up(place: Place, options: BackupOptions, *, newest: bool, monitor: Monitor) -> BackupReport:
+def recorded(values: Mapping[str, object] | None) -> dict[str, object]:
+    """Params or metrics as they are recorded: as JSON can hold them, without secrets."""
+    return {str(key): redact_named(str(key), plain(value)) for key, value in (values or {}).items()}
+
+
+def back_up(
+    place: Place, options: BackupOptions, collector: Collector, *, newest: bool, monitor: Monitor
+) -> BackupReport:
     """Open the store, making it first if there is none, and make the backup; `newest`: in the newest experiment."""
-    collector = start_collecting(place.project)
     try:
         opened = create_store(place.store)
         announce(place, opened, monitor)
@@ -129,6 +176,17 @@ def back_up(place: Place, options: BackupOptions, *, newest: bool, monitor: Moni
         raise environment_failure(place.store, problem) from problem
     finally:
         collector.cancel()
+
+
+def is_backed_up(place: Place) -> bool:
+    """Whether there is a store, and it is this project's: its own, or one elsewhere that has backups of it."""
+    if not is_store(place.store):
+        return False
+    return (
+        place.store_inside
+        or place.parent is not None
+        or bool(visible(place, open_store(place.store))[0].experiments)
+    )
 
 
 def paths_to_add(place: Place, add: Sequence[PathLike]) -> tuple[RelPath, ...]:
@@ -242,6 +300,73 @@ def show(experiment: str, *, directory: PathLike | None = None, store: PathLike 
     )
 
 
+def note(
+    experiment: str, text: str, *, directory: PathLike | None = None, store: PathLike | None = None
+) -> Experiment:
+    """Give an experiment another note; returns the experiment as it is then."""
+    check_texts(note=text)
+    opened, target = find(experiment, directory, store)
+    editing.refuse_older(target)
+    with history.damage_in(target), store_trouble(opened.folder):
+        editing.write_note(opened, target.experiment.name, as_meant(text))
+    return as_it_is_now(opened, target)
+
+
+def tag(
+    experiment: str,
+    tags: Sequence[str],
+    *,
+    remove: bool = False,
+    directory: PathLike | None = None,
+    store: PathLike | None = None,
+) -> Experiment:
+    """Tag an experiment, or with `remove` take these tags off; returns the experiment as it is then."""
+    if isinstance(tags, str):
+        raise TypeError(f"tags must be a list, such as [{tags!r}], not one text")
+    check_texts(tag="".join(tags))
+    opened, target = find(experiment, directory, store)
+    wanted = [as_meant(one) for one in tags]
+    with store_trouble(opened.folder):
+        if remove:
+            editing.remove_tags(opened, target.experiment, wanted)
+        else:
+            editing.add_tags(opened, target, wanted)
+    return as_it_is_now(opened, target)
+
+
+def as_it_is_now(opened: Store, target: history.Target) -> Experiment:
+    """An experiment after an edit."""
+    return history.read_catalog(opened.shadow).find(target.experiment.name) or target.experiment
+
+
+@contextlib.contextmanager
+def store_trouble(store: str) -> Iterator[None]:
+    """What the disk or a permission stops becomes an error that says so."""
+    try:
+        yield
+    except OSError as problem:
+        raise environment_failure(store, problem) from problem
+
+
+def settings(*, directory: PathLike | None = None, store: PathLike | None = None) -> SettingsReport:
+    """What is configured in a project, and where each value comes from."""
+    place, config = locate(directory, store)
+    asked = {
+        "backup_dir": ("--store", store)
+        if store
+        else ("TENSORTIME_STORE", os.environ.get("TENSORTIME_STORE")),
+        "lang": ("TENSORTIME_LANG", os.environ.get("TENSORTIME_LANG")),
+    }
+    implied = {"backup_dir": DEFAULT_STORE, "lang": choose_language(os.environ)}
+    rows = []
+    for key in KEYS:
+        source, value = asked.get(key, ("", None))
+        if not value:
+            source, value = config.sources[key], getattr(config, key)
+        rows.append(Setting(key, implied.get(key) if value is None else value, source))
+    return SettingsReport(place.project, place.store, tuple(rows))
+
+
 def find(experiment: str, directory: PathLike | None, store: PathLike | None) -> tuple[Store, history.Target]:
     """The store and the backup that a person named."""
     place, _ = locate(directory, store)
@@ -251,7 +376,13 @@ def find(experiment: str, directory: PathLike | None, store: PathLike | None) ->
 
 def resolve(place: Place, opened: Store, experiment: str) -> history.Target:
     """The backup that a person named: of this project, or by its name one of another in the same store."""
-    own, catalog = visible(place, opened)
+    return resolve_among(opened, *visible(place, opened), experiment)
+
+
+def resolve_among(
+    opened: Store, own: history.Catalog, catalog: history.Catalog, experiment: str
+) -> history.Target:
+    """As `resolve`, where the experiments are read already; `own`: those of this project."""
     text = as_meant(experiment)
     try:
         # Who names a store from a folder that it does not know means what is in it.
@@ -267,9 +398,46 @@ def resolve(place: Place, opened: Store, experiment: str) -> history.Target:
 
 def point_at_trash(opened: Store, text: str) -> None:
     """UnknownExperiment with what takes it back, if what was named lies in the trash."""
+    from tensortime.trash import trash_hint  # what a usual call need not pay
+
     hint = trash_hint(opened.shadow, text)
     if hint is not None:
         raise UnknownExperiment("no experiment is called {text}", text=text[:80], hint=hint) from None
+
+
+def diff(
+    a: str,
+    b: str | None = None,
+    *,
+    patch: bool = False,
+    directory: PathLike | None = None,
+    store: PathLike | None = None,
+    from_shell: bool = False,
+    monitor: Monitor = SILENT,
+) -> "DiffReport":
+    """What differs from one backup to another, or without `b` to the project as it is now; nothing is stored.
+
+    `a`, `b`: as a person names experiments (`lr3e-4`, `@`, `NAME:1`). The report has `a` and `b` (which states these
+    are), `causes` (command, params, packages, code, data, environment, machine), `effects` (metrics, outputs: what
+    later backups of an experiment added to its first or changed), `left_out` (what one state holds and the other
+    left out), `unknown` (of what one of the two knows nothing) and `is_empty`. `patch`: with the lines of code. `from_shell`:
+    the Python that would train is not this one but that of the shell.
+    """
+    from tensortime import comparison, present, stored  # 20 ms that the other verbs need not pay
+
+    place, config = locate(directory, store)
+    opened = open_store(place.store)
+    target = resolve(place, opened, a)
+    try:
+        if b is not None:
+            old, new = stored.of_backups(opened, target, resolve(place, opened, b))
+        else:
+            refuse_wide_project(place.project)
+            old = stored.of_backup(opened, target)
+            new = present.of_project(place, opened, config, old, from_shell=from_shell, monitor=monitor)
+        return comparison.compare(old, new, patch=patch)
+    except OSError as problem:
+        raise environment_failure(place.store, problem) from problem
 
 
 def read_file(
@@ -312,7 +480,9 @@ def restore(
     """
     if link not in checkout.LINKS:
         raise UsageError(
-            "{link} is no way to place files", link=link, hint="one of " + ", ".join(checkout.LINKS)
+            "{link} is no way to place files",
+            link=link,
+            hint=message("one of {ways}", ways=", ".join(checkout.LINKS)),
         )
     if destination is not None and not os.fspath(destination):
         raise UsageError("the destination is empty", hint="leave it out, or name a new folder")

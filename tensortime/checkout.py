@@ -359,9 +359,7 @@ def remove_stale(store: Store, partial: str) -> None:
     if ours or (os.path.isdir(partial) and not os.path.islink(partial) and not os.listdir(partial)):
         discard(partial)
         return
-    raise TargetExists(
-        "{path} is in the way", path=partial, hint=message("move it, or name another destination")
-    )
+    raise TargetExists("{path} is in the way", path=partial, hint="move it, or name another destination")
 
 
 def discard(partial: str) -> None:

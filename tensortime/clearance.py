@@ -19,6 +19,7 @@ from tensortime.errors import (
     StoreUnusable,
     TensorTimeError,
     UnknownExperiment,
+    listing,
     message,
 )
 from tensortime.formats import Oid
@@ -65,7 +66,7 @@ def find_folder(store: Store, catalog: Catalog, text: str) -> tuple[str, Restore
         raise NotFound(
             "no restored folder of {text} is known",
             text=text[:80],
-            hint=message("the folders: {folders}", folders=", ".join(one.path for _, one in known[:NAMED]))
+            hint=message("the folders: {folders}", folders=listing([one.path for _, one in known], NAMED))
             if known
             else "nothing is restored here now",
         )
@@ -74,7 +75,7 @@ def find_folder(store: Store, catalog: Catalog, text: str) -> tuple[str, Restore
             "{text} is restored in {count} folders: {folders}",
             text=text[:80],
             count=len(found),
-            folders=", ".join(one.path for _, one in found[:NAMED]),
+            folders=listing([one.path for _, one in found], NAMED),
             hint="name the folder itself",
         )
     return found[0]
@@ -143,8 +144,7 @@ def compare(store: Store, admin: str, folder: Restored, force: bool) -> list[str
         raise Protected(
             "{path} holds what its backup does not: {paths}",
             path=folder.path,
-            paths=", ".join(changed[:NAMED])
-            + (f" (+{len(changed) - NAMED})" if len(changed) > NAMED else ""),
+            paths=listing(changed, NAMED),
             hint=message(
                 "tensortime -C {path} backup keeps it; --force removes the folder as it is", path=folder.path
             ),

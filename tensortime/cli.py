@@ -1,269 +1,424 @@
 """The command line: typer parses, `commands` does the rest."""
 
+import shutil
 from typing import Annotated, Any
 
 import typer
 
-from tensortime import commands
+from tensortime import commands, maintenance_commands, upkeep_commands
+from tensortime import hook as shell_hook
 from tensortime.commands import Common
-from tensortime.errors import UsageError
+from tensortime.errors import UsageError, message
+from tensortime.manual import Section, manual_page
 
-EPILOG = """\
-Exit codes: 0 done · 1 failed · 2 usage · 3 done, but something was skipped or changed while it was read ·
-4 no such store or experiment, or ambiguous · 5 damage found · 6 store busy · 130 interrupted.
-EXP is a name, a unique beginning or part of one, @ (the newest) or @~2 (two before it); EXP:1 is its first backup."""
+tr = Common().tr
+"""Help is made where the options are named, before any of them is read."""
+
+EPILOG = [
+    tr(
+        "EXP is a name, a unique beginning or part of one, @ (the newest) or @~2 (two before it); "
+        "EXP:1 is its first backup."
+    ),
+    tr(
+        "Exit codes: 0 done · 1 failed · 2 usage · 3 done, but something was skipped or changed while it was "
+        "read · 4 no such store or experiment, or ambiguous · 5 damage found · 6 store busy · 130 interrupted."
+    ),
+]
+LONGEST_LINE = 100
+
+
+def page(command: Any, context: Any) -> str:
+    """The help of a command or of all, in the person's language."""
+    arguments = [one for one in command.params if one.param_type_name == "argument"]
+    options = [one for one in command.get_params(context) if one.param_type_name == "option"]
+    verbs = getattr(command, "commands", {})
+    sections = [
+        Section(
+            tr("Verbs:"), [(name, tr.text(verb.help)) for name, verb in verbs.items() if not verb.hidden]
+        ),
+        Section(tr("Arguments:"), [(one.metavar, one.help or "") for one in arguments]),
+        Section(tr("Options:"), [record for one in options if (record := option_record(one, context))]),
+    ]
+    usage = " ".join(
+        [context.command_path, *(["VERB"] if verbs else map(usage_of, arguments)), tr("[OPTIONS]")]
+    )
+    width = min(shutil.get_terminal_size((80, 24)).columns, LONGEST_LINE)
+    lines = manual_page(usage, command.help or "", sections, EPILOG if verbs else [], width, tr)
+    return "\n".join(lines)
+
+
+def usage_of(argument: Any) -> str:
+    """An argument as the usage shows it: `EXP`, `[PATH]`, `[TAG...]`."""
+    shown = argument.metavar + ("..." if argument.nargs == -1 else "")
+    return shown if argument.required else f"[{shown}]"
+
+
+def option_record(option: Any, context: Any) -> tuple[str, str] | None:
+    """The names of an option and what it does."""
+    record = option.get_help_record(context)
+    if record is None:
+        return None
+    # The second part is typer's: the help with its own words on defaults.
+    return record[0], tr("Show this and exit.") if "--help" in record[0] else option.help or ""
+
+
+class Verb(typer.core.TyperCommand):
+    """A command with our help."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The page of `--help`."""
+        return page(self, ctx)
+
+
+class Verbs(typer.core.TyperGroup):
+    """All commands with our help."""
+
+    def get_help(self, ctx: Any) -> str:
+        """The page of `--help`."""
+        return page(self, ctx)
+
 
 app = typer.Typer(
     name="tensortime",
-    help="Back up the whole project at every run: code, data, models. Any day later bring a run back, byte for byte.",
-    epilog=EPILOG,
+    cls=Verbs,
+    help=tr(
+        "Back up the whole project at every run: code, data, models. Any day later bring a run back, "
+        "byte for byte."
+    ),
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
     no_args_is_help=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 Directory = Annotated[
-    str | None, typer.Option("-C", metavar="DIR", help="As if tensortime had been started in DIR.")
+    str | None, typer.Option("-C", metavar="DIR", help=tr("As if tensortime had been started in DIR."))
 ]
 StoreOption = Annotated[
-    str | None, typer.Option("--store", metavar="DIR", help="The store, where it is elsewhere.")
+    str | None, typer.Option("--store", metavar="DIR", help=tr("The store, where it is elsewhere."))
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else there.")]
+Json = Annotated[bool, typer.Option("--json", help=tr("One JSON document on stdout, nothing else there."))]
 Exp = Annotated[
-    str, typer.Argument(metavar="EXP", help="Name, part of one, @ or @~2; EXP:1 is its first backup.")
+    str, typer.Argument(metavar="EXP", help=tr("Name, part of one, @ or @~2; EXP:1 is its first backup."))
 ]
 
 
-@app.command()
+@app.command(cls=Verb, help=tr("Back up the project as it is now."))
 def backup(
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
-    note: Annotated[str, typer.Option("--note", "-m", metavar="TEXT", help="What this run is about.")] = "",
+    note: Annotated[
+        str, typer.Option("--note", "-m", metavar="TEXT", help=tr("What this run is about."))
+    ] = "",
     name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="Instead of time and note.")
+        str | None, typer.Option("--name", metavar="NAME", help=tr("Instead of time and note."))
     ] = None,
     add: Annotated[
         list[str] | None,
         typer.Option(
             "--add",
             metavar="PATH",
-            help="Only this, on top of the newest experiment (or --name). Repeatable.",
+            help=tr("Only this, on top of the newest experiment (or --name). Repeatable."),
         ),
     ] = None,
     ignore: Annotated[
         list[str] | None,
-        typer.Option("--ignore", metavar="PATTERN", help="Leave this out, as in .ttignore. Repeatable."),
+        typer.Option("--ignore", metavar="PATTERN", help=tr("Leave this out, as in .ttignore. Repeatable.")),
     ] = None,
     rehash: Annotated[
-        bool, typer.Option("--rehash", help="Read every file again, whatever its times say.")
+        bool, typer.Option("--rehash", help=tr("Read every file again, whatever its times say."))
     ] = False,
 ) -> None:
-    """Back up the project as it is now."""
+    """Parse `tensortime backup`."""
     common = Common(directory, store, as_json)
     raise typer.Exit(commands.backup(common, note, name, add or [], ignore or [], rehash))
 
 
-@app.command()
+@app.command(cls=Verb, help=tr("List the experiments, newest first."))
 def log(
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
     limit: Annotated[
-        int | None, typer.Option("-n", metavar="N", min=1, help="At most N experiments.")
+        int | None, typer.Option("-n", metavar="N", min=1, help=tr("At most N experiments."))
     ] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also those of other projects in the same store.")
+        bool, typer.Option("--all", help=tr("Also those of other projects in the same store."))
     ] = False,
 ) -> None:
-    """List the experiments, newest first."""
+    """Parse `tensortime log`."""
     raise typer.Exit(commands.log(Common(directory, store, as_json), limit, everything))
 
 
-@app.command()
+@app.command(cls=Verb, help=tr("Show one experiment, or one file of it."))
 def show(
     experiment: Exp,
     path: Annotated[
-        str | None, typer.Argument(metavar="PATH", help="A file of it: its bytes go to stdout.")
+        str | None, typer.Argument(metavar="PATH", help=tr("A file of it: its bytes go to stdout."))
     ] = None,
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show one experiment, or one file of it."""
+    """Parse `tensortime show`."""
     raise typer.Exit(commands.show(Common(directory, store, as_json), experiment, path))
 
 
-@app.command()
+@app.command(cls=Verb, help=tr("Tell what differs between two experiments: causes first, then effects."))
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help=tr("The experiment to start from; @ is the newest."))],
+    b: Annotated[
+        str | None,
+        typer.Argument(metavar="B", help=tr("The other one; default: the project as it is now.")),
+    ] = None,
+    patch: Annotated[
+        bool, typer.Option("--patch", "-p", help=tr("Also the lines of code that differ."))
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime diff`."""
+    raise typer.Exit(commands.diff(Common(directory, store, as_json), a, b, patch))
+
+
+@app.command(cls=Verb, help=tr("Bring an experiment back, in a new folder, every byte checked."))
 def restore(
     experiment: Exp,
     destination: Annotated[
-        str | None, typer.Argument(metavar="DEST", help="A new folder; default: EXP in the store's folder.")
+        str | None,
+        typer.Argument(metavar="DEST", help=tr("A new folder; default: EXP in the store's folder.")),
     ] = None,
     path: Annotated[
         list[str] | None,
         typer.Option(
-            "--path", metavar="PATH", help="Only this file or folder, plain, into EXP.files. Repeatable."
+            "--path",
+            metavar="PATH",
+            help=tr("Only this file or folder, plain, into EXP.files. Repeatable."),
         ),
     ] = None,
     link: Annotated[
         str,
-        typer.Option("--link", metavar="HOW", help="Large files: auto, reflink, copy, hardlink, symlink."),
+        typer.Option(
+            "--link", metavar="HOW", help=tr("Large files: auto, reflink, copy, hardlink, symlink.")
+        ),
     ] = "auto",
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Bring an experiment back, in a new folder, every byte checked."""
+    """Parse `tensortime restore`."""
     raise typer.Exit(
         commands.restore(Common(directory, store, as_json), experiment, destination, path or [], link)
     )
 
 
-@app.command()
+@app.command(cls=Verb, help=tr("Give an experiment another note."))
+def note(
+    experiment: Exp,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help=tr('The whole note; "" removes it.'))],
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime note`."""
+    raise typer.Exit(commands.note(Common(directory, store, as_json), experiment, text))
+
+
+@app.command(cls=Verb, help=tr("Tag an experiment; without tags, show those that it has."))
+def tag(
+    experiment: Exp,
+    tags: Annotated[list[str] | None, typer.Argument(metavar="TAG", help=tr("Words without spaces."))] = None,
+    remove: Annotated[bool, typer.Option("--remove", help=tr("Take these tags off."))] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime tag`."""
+    raise typer.Exit(commands.tag(Common(directory, store, as_json), experiment, tags or [], remove))
+
+
+@app.command(cls=Verb, help=tr("Show what is configured, and where each value comes from."))
+def config(directory: Directory = None, store: StoreOption = None, as_json: Json = False) -> None:
+    """Parse `tensortime config`."""
+    raise typer.Exit(commands.config(Common(directory, store, as_json)))
+
+
+@app.command(
+    cls=Verb,
+    help=tr("Show what takes the room: what each experiment costs, and what its removal would free."),
+)
 def du(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[EXP]...", help="Only these, and what would be freed if all of them went."),
+        typer.Argument(metavar="EXP", help=tr("Only these, and what would be freed if all of them went.")),
     ] = None,
     paths: Annotated[
-        bool, typer.Option("--paths", help="Also the paths that take most over all backups.")
+        bool, typer.Option("--paths", help=tr("Also the paths that take most over all backups."))
     ] = False,
-    limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="At most N rows.")] = None,
+    limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help=tr("At most N rows."))] = None,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also experiments of other projects in the same store.")
+        bool, typer.Option("--all", help=tr("Also experiments of other projects in the same store."))
     ] = False,
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Show what takes the room: what each experiment costs, and what its removal would free."""
+    """Parse `tensortime du`."""
     common = Common(directory, store, as_json)
-    raise typer.Exit(commands.du(common, experiments or [], limit, paths, everything))
+    raise typer.Exit(upkeep_commands.du(common, experiments or [], limit, paths, everything))
 
 
-@app.command()
+@app.command(
+    cls=Verb,
+    help=tr(
+        "Move experiments into the trash: undelete takes them back, gc frees their bytes. The --keep options add up: "
+        "what one of them keeps stays, and so does what is tagged keep."
+    ),
+)
 def rm(
     experiments: Annotated[
-        list[str] | None, typer.Argument(metavar="[EXP]...", help="What to remove.")
+        list[str] | None, typer.Argument(metavar="EXP", help=tr("What to remove."))
     ] = None,
     keep_last: Annotated[
-        int | None, typer.Option("--keep-last", metavar="N", help="Remove all but the newest N.")
+        int | None, typer.Option("--keep-last", metavar="N", help=tr("Remove all but the newest N."))
     ] = None,
     keep_within: Annotated[
         str | None,
         typer.Option(
-            "--keep-within", metavar="30d", help="... all but those so near to the newest (h d w y)."
+            "--keep-within", metavar="30d", help=tr("... all but those so near to the newest (h d w y).")
         ),
     ] = None,
     keep_tag: Annotated[
         list[str] | None,
-        typer.Option("--keep-tag", metavar="TAG", help="... all but those with this tag. Repeatable."),
+        typer.Option("--keep-tag", metavar="TAG", help=tr("... all but those with this tag. Repeatable.")),
     ] = None,
     keep_daily: Annotated[
-        int | None, typer.Option("--keep-daily", metavar="N", help="... all but the last of each of N days.")
+        int | None,
+        typer.Option("--keep-daily", metavar="N", help=tr("... all but the last of each of N days.")),
     ] = None,
     keep_weekly: Annotated[
         int | None,
-        typer.Option("--keep-weekly", metavar="N", help="... all but the last of each of N weeks."),
+        typer.Option("--keep-weekly", metavar="N", help=tr("... all but the last of each of N weeks.")),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what would be removed and kept, and why.")
+        bool, typer.Option("--dry-run", help=tr("Only say what would be removed and kept, and why."))
     ] = False,
     worktree: Annotated[
-        bool, typer.Option("--worktree", help="Remove the folder that EXP was restored into, not EXP.")
+        bool, typer.Option("--worktree", help=tr("Remove the folder that EXP was restored into, not EXP."))
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="With --worktree: also a folder that was changed.")
+        bool, typer.Option("--force", help=tr("With --worktree: also a folder that was changed."))
     ] = False,
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Move experiments into the trash (undelete takes them back, gc frees their bytes).
-
-    The --keep options add up: what one of them keeps stays, and so does what is tagged keep.
-    """
+    """Parse `tensortime rm`."""
     common = Common(directory, store, as_json)
-    keep = commands.Keep(keep_last, keep_within, tuple(keep_tag or ()), keep_daily, keep_weekly)
+    keep = upkeep_commands.Keep(keep_last, keep_within, tuple(keep_tag or ()), keep_daily, keep_weekly)
     if worktree:
-        raise typer.Exit(commands.rm_worktree(common, experiments or [], keep, dry_run, force))
-    raise typer.Exit(commands.rm(common, experiments or [], keep, dry_run))
+        raise typer.Exit(upkeep_commands.rm_worktree(common, experiments or [], keep, dry_run, force))
+    raise typer.Exit(upkeep_commands.rm(common, experiments or [], keep, dry_run))
 
 
-@app.command()
+@app.command(cls=Verb, help=tr("Take experiments back out of the trash, or list it."))
 def undelete(
     experiments: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[EXP]...", help="What to take back; without a name the trash is listed."),
+        typer.Argument(metavar="EXP", help=tr("What to take back; without a name the trash is listed.")),
     ] = None,
-    limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help="List at most N.")] = None,
+    limit: Annotated[int | None, typer.Option("-n", metavar="N", min=1, help=tr("List at most N."))] = None,
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Take experiments back out of the trash, or list it."""
-    raise typer.Exit(commands.undelete(Common(directory, store, as_json), experiments or [], limit))
+    """Parse `tensortime undelete`."""
+    raise typer.Exit(upkeep_commands.undelete(Common(directory, store, as_json), experiments or [], limit))
 
 
-@app.command()
+@app.command(
+    cls=Verb,
+    help=tr(
+        'Print the shell hook: with eval "$(tensortime hook bash)" in ~/.bashrc, a typed command that trains is '
+        "preceded by a backup."
+    ),
+)
+def hook(
+    shell: Annotated[str | None, typer.Argument(metavar="SHELL", help=tr("bash, zsh or fish."))] = None,
+) -> None:
+    """Parse `tensortime hook`."""
+    raise typer.Exit(shell_hook.answer(shell))
+
+
+@app.command(cls=Verb, help=tr("Check that all is there that the experiments need."))
 def verify(
     experiment: Annotated[
-        str | None, typer.Argument(metavar="EXP", help="Only this experiment; EXP:1 only its first backup.")
+        str | None,
+        typer.Argument(metavar="EXP", help=tr("Only this experiment; EXP:1 only its first backup.")),
     ] = None,
     read_data: Annotated[
         str | None,
         typer.Option(
             "--read-data",
             metavar="[=5%|=1G]",
-            help="Read every byte too; a part of them: the next call reads the next part.",
+            help=tr("Read every byte too; a part of them: the next call reads the next part."),
         ),
     ] = None,
     repair: Annotated[
         bool,
-        typer.Option("--repair", help="Move aside what is provably wrong, so that a backup can heal it."),
+        typer.Option("--repair", help=tr("Move aside what is provably wrong, so that a backup can heal it.")),
     ] = False,
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Check that all is there that the experiments need."""
-    raise typer.Exit(commands.verify(Common(directory, store, as_json), experiment, read_data, repair))
+    """Parse `tensortime verify`."""
+    raise typer.Exit(
+        maintenance_commands.verify(Common(directory, store, as_json), experiment, read_data, repair)
+    )
 
 
-@app.command()
+@app.command(cls=Verb, help=tr("Free the bytes that nobody needs any more."))
 def gc(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be freed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=tr("Only say what would be freed."))] = False,
     trash: Annotated[
-        bool, typer.Option("--trash", help="Also what rm removed: undelete cannot take it back then.")
+        bool, typer.Option("--trash", help=tr("Also what rm removed: undelete cannot take it back then."))
     ] = False,
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Free the bytes that nobody needs any more."""
-    raise typer.Exit(commands.gc(Common(directory, store, as_json), dry_run, trash))
+    """Parse `tensortime gc`."""
+    raise typer.Exit(maintenance_commands.gc(Common(directory, store, as_json), dry_run, trash))
 
 
-@app.command()
+@app.command(
+    cls=Verb, help=tr("Take a leaked secret or a mistaken folder out of every backup. There is no way back.")
+)
 def purge(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help="Files or folders of the project.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help=tr("Files or folders of the project."))
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help=tr("Do not ask."))] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=tr("Only say what would go."))] = False,
     directory: Directory = None,
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Take a leaked secret or a mistaken folder out of every backup. There is no way back."""
-    raise typer.Exit(commands.purge(Common(directory, store, as_json), paths, yes, dry_run))
+    """Parse `tensortime purge`."""
+    raise typer.Exit(maintenance_commands.purge(Common(directory, store, as_json), paths, yes, dry_run))
 
 
-@app.command()
+@app.command(
+    cls=Verb,
+    help=tr("Look whether git, disk, clock and store are as backups need them, and what is not covered."),
+)
 def doctor(directory: Directory = None, store: StoreOption = None, as_json: Json = False) -> None:
-    """Look whether git, disk, clock and store are as backups need them, and what is not covered."""
-    raise typer.Exit(commands.doctor(Common(directory, store, as_json)))
+    """Parse `tensortime doctor`."""
+    raise typer.Exit(maintenance_commands.doctor(Common(directory, store, as_json)))
 
 
 def with_values(arguments: list[str]) -> list[str]:
@@ -299,10 +454,10 @@ def run(arguments: list[str]) -> int:
         # typer carries its own copy of click since 0.26: the classes have no public name, the method has.
         if not hasattr(problem, "format_message"):
             raise
-        hint = "tensortime --help lists the commands"
+        hint = message("tensortime --help lists the commands")
         context = getattr(problem, "ctx", None)
         if context is not None and context.info_name != "tensortime":
-            hint = f"tensortime {context.info_name} --help shows how it is called"
+            hint = message("tensortime {verb} --help shows how it is called", verb=context.info_name)
         error = UsageError("{problem}", problem=problem.format_message(), hint=hint)
         commands.report_error(Common(as_json=as_json), error)
         return error.exit_code

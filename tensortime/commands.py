@@ -1,6 +1,7 @@
 """What each command does once it is parsed: one call, one rendering, one exit code."""
 
 import contextlib
+import functools
 import io
 import os
 import shutil
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TextIO
 
-from tensortime import api, documents, maintenance, render, render_maintenance, upkeep, upkeep_text
-from tensortime.errors import TensorTimeError, UsageError
-from tensortime.messages import Translator, choose_language
-from tensortime.reports import PurgeReport
-from tensortime.terminal import TerminalMonitor, bug_report, is_terminal, write_line
+from tensortime import api, documents, render
+from tensortime.errors import TensorTimeError, UsageError, message
+from tensortime.messages import Translator
+from tensortime.reports import Experiment
+from tensortime.terminal import TerminalMonitor, bug_report, is_terminal, wants_colour, write_line
+from tensortime.text import LONG, quoted
 
 INTERRUPTED = 130
 BLOCK = 1 << 20
@@ -28,6 +30,11 @@ class Common:
     store: str | None = None
     as_json: bool = False
 
+    @functools.cached_property
+    def tr(self) -> Translator:
+        """The person's language."""
+        return api.translator(self.directory, self.store)
+
     def resolve(self, path: str) -> str:
         """A path as typed after `-C`: as if tensortime had been started there."""
         return os.path.join(self.directory, path) if self.directory and path else path
@@ -35,7 +42,7 @@ class Common:
 
 def answer(common: Common, work: Callable[[TerminalMonitor], int]) -> int:
     """Do the work of a verb; every failure becomes its message and exit code."""
-    monitor = TerminalMonitor(sys.stderr)
+    monitor = TerminalMonitor(sys.stderr, tr=common.tr)
     try:
         try:
             return work(monitor)
@@ -45,7 +52,8 @@ def answer(common: Common, work: Callable[[TerminalMonitor], int]) -> int:
         report_error(common, error)
         return error.exit_code
     except KeyboardInterrupt:
-        write_line(sys.stderr, "tensortime: interrupted, nothing half done is left behind")
+        told = common.tr("interrupted, nothing half done is left behind")
+        write_line(sys.stderr, f"tensortime: {told}")
         return INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): nobody is left to tell.
@@ -57,7 +65,7 @@ def answer(common: Common, work: Callable[[TerminalMonitor], int]) -> int:
         bug = TensorTimeError(
             "something unexpected went wrong: {problem}",
             problem=f"{type(problem).__name__}: {problem}",
-            hint=f"please report it with this file: {bug_report(problem)}",
+            hint=message("please report it with this file: {file}", file=bug_report(problem)),
         )
         report_error(common, bug)
         return bug.exit_code
@@ -65,7 +73,7 @@ def answer(common: Common, work: Callable[[TerminalMonitor], int]) -> int:
 
 def report_error(common: Common, error: TensorTimeError) -> None:
     """The error on stderr, and as a document on stdout where that was asked for."""
-    for line in render.error_text(error):
+    for line in render.error_text(error, common.tr):
         write_line(sys.stderr, line)
     if common.as_json:
         write_line(sys.stdout, documents.json_text(documents.error_json(error)))
@@ -107,6 +115,27 @@ def put_json(document: Mapping[str, object]) -> None:
     put([documents.json_text(document)])
 
 
+def welcome(common: Common) -> int:
+    """`tensortime` alone: what it is for, and where to begin."""
+    tr = common.tr
+    examples = [
+        ('tensortime backup --note "lr 3e-4"', tr("back up the project now")),
+        ("tensortime log", tr("list the experiments")),
+        ("tensortime diff @", tr("what has changed since the newest")),
+        ("tensortime restore @", tr("bring the newest back, in a new folder")),
+    ]
+    put(
+        [
+            tr("TensorTime backs up the whole project at every run: code, data, models."),
+            "",
+            *(f"  {command:<37} {what}" for command, what in examples),
+            "",
+            tr("tensortime --help lists all verbs, tensortime VERB --help says all about one."),
+        ]
+    )
+    return 0
+
+
 def backup(
     common: Common, note: str, name: str | None, add: Sequence[str], ignore: Sequence[str], rehash: bool
 ) -> int:
@@ -121,13 +150,14 @@ def backup(
             ignore=ignore,
             add=[as_typed(common, path) for path in add] or None,
             rehash=rehash,
+            from_shell=True,
             monitor=monitor,
         )
         monitor.clear()
         if common.as_json:
             put_json(documents.backup_json(report))
         else:
-            put(render.backup_text(report))
+            put(render.backup_text(report, common.tr))
         return report.exit_code
 
     return answer(common, work)
@@ -148,10 +178,14 @@ def log(common: Common, limit: int | None, everything: bool) -> int:
             put_json(documents.log_json(report, limit))
         elif is_terminal(sys.stdout):
             width = shutil.get_terminal_size((80, 24)).columns
-            put(render.log_table(report, render.SHOWN if limit is None else limit, width, datetime.now()))
+            put(
+                render.log_table(
+                    report, render.SHOWN if limit is None else limit, width, datetime.now(), common.tr
+                )
+            )
         else:
             put(render.log_lines(report)[:limit])
-        for line in render.damaged_lines(report):
+        for line in render.damaged_lines(report, common.tr):
             write_line(sys.stderr, line)
         return 5 if report.damaged else 0
 
@@ -170,7 +204,36 @@ def show(common: Common, experiment: str, path: str | None) -> int:
         if common.as_json:
             put_json(documents.show_json(report))
         else:
-            put([*render.show_text(report), *render_maintenance.purged_text(report.run, translator())])
+            put(render.show_text(report, common.tr))
+        return 0
+
+    return answer(common, work)
+
+
+def diff(common: Common, a: str, b: str | None, patch: bool) -> int:
+    """`tensortime diff`."""
+
+    def work(monitor: TerminalMonitor) -> int:
+        report = api.diff(
+            a,
+            b,
+            patch=patch,
+            directory=common.directory,
+            store=common.store,
+            from_shell=True,
+            monitor=monitor,
+        )
+        monitor.clear()
+        if common.as_json:
+            put_json(documents.diff_json(report))
+            return 0
+        from tensortime.render_diff import Style, diff_text  # only this verb pays for it
+
+        width = None
+        if is_terminal(sys.stdout):
+            width = min(shutil.get_terminal_size((80, 24)).columns, LONG)
+        style = Style(common.tr, width, wants_colour(sys.stdout))
+        put(diff_text(report, style, patch=patch))
         return 0
 
     return answer(common, work)
@@ -204,7 +267,7 @@ def restore(common: Common, experiment: str, destination: str | None, paths: Seq
         if common.as_json:
             put_json(documents.restore_json(report))
         else:
-            put([*render.restore_text(report), f"cd {render.quoted(shortest(report.path))}"])
+            put([*render.restore_text(report, common.tr), f"cd {quoted(shortest(report.path))}"])
         return report.exit_code
 
     return answer(common, work)
@@ -218,212 +281,46 @@ def shortest(path: str) -> str:
     return path
 
 
-def du(common: Common, experiments: Sequence[str], limit: int | None, paths: bool, everything: bool) -> int:
-    """`tensortime du`."""
+def note(common: Common, experiment: str, text: str) -> int:
+    """`tensortime note`."""
+    return edit(common, lambda: api.note(experiment, text, directory=common.directory, store=common.store))
+
+
+def tag(common: Common, experiment: str, tags: Sequence[str], remove: bool) -> int:
+    """`tensortime tag`; without tags it shows those that there are."""
+    if remove and not tags:
+        hint = message("tensortime tag {name} --remove TAG", name=experiment)
+        report_error(common, error := UsageError("--remove needs a tag", hint=hint))
+        return error.exit_code
+    return edit(
+        common,
+        lambda: api.tag(experiment, tags, remove=remove, directory=common.directory, store=common.store),
+    )
+
+
+def edit(common: Common, change: Callable[[], Experiment]) -> int:
+    """Change something about an experiment, and say how it is now."""
 
     def work(_: TerminalMonitor) -> int:
-        report = upkeep.du(
-            experiments, paths=paths, everything=everything, directory=common.directory, store=common.store
-        )
+        report = change()
         if common.as_json:
-            put_json(documents.usage_json(report, limit))
-        elif is_terminal(sys.stdout):
-            put(upkeep_text.usage_text(report, limit or upkeep_text.SHOWN, columns(), datetime.now()))
+            put_json(documents.experiment_json(report))
         else:
-            put(upkeep_text.usage_lines(report)[:limit])
+            put(render.edit_text(report, common.tr))
         return 0
 
     return answer(common, work)
 
 
-def columns() -> int:
-    """How wide the terminal is."""
-    return shutil.get_terminal_size((80, 24)).columns
-
-
-@dataclass(frozen=True)
-class Keep:
-    """The `--keep-…` options of rm."""
-
-    last: int | None = None
-    within: str | None = None
-    tags: Sequence[str] = ()
-    daily: int | None = None
-    weekly: int | None = None
-
-
-def rm(common: Common, experiments: Sequence[str], keep: Keep, dry_run: bool) -> int:
-    """`tensortime rm`."""
+def config(common: Common) -> int:
+    """`tensortime config`."""
 
     def work(_: TerminalMonitor) -> int:
-        report = upkeep.rm(
-            experiments,
-            keep_last=keep.last,
-            keep_within=keep.within,
-            keep_tags=keep.tags,
-            keep_daily=keep.daily,
-            keep_weekly=keep.weekly,
-            dry_run=dry_run,
-            directory=common.directory,
-            store=common.store,
-        )
+        report = api.settings(directory=common.directory, store=common.store)
         if common.as_json:
-            put_json(documents.removal_json(report))
+            put_json(documents.settings_json(report))
         else:
-            put(upkeep_text.removal_text(report))
+            put(render.settings_text(report, shutil.get_terminal_size((80, 24)).columns, common.tr))
         return 0
-
-    return answer(common, work)
-
-
-def rm_worktree(common: Common, experiments: Sequence[str], keep: Keep, dry_run: bool, force: bool) -> int:
-    """`tensortime rm --worktree`."""
-
-    def work(_: TerminalMonitor) -> int:
-        if len(experiments) != 1 or keep != Keep() or dry_run:
-            raise UsageError(
-                "--worktree takes one experiment or folder, and of the other options only --force",
-                hint="tensortime rm --worktree NAME",
-            )
-        here = common.resolve(experiments[0])
-        named = here if os.path.isdir(os.path.join(here, ".tensortime")) else experiments[0]
-        report = upkeep.rm_worktree(named, force=force, directory=common.directory, store=common.store)
-        if common.as_json:
-            put_json(documents.clearing_json(report))
-        else:
-            put(upkeep_text.clearing_text(report))
-        return 0
-
-    return answer(common, work)
-
-
-def undelete(common: Common, experiments: Sequence[str], limit: int | None) -> int:
-    """`tensortime undelete`; without a name the trash is listed."""
-
-    def work(_: TerminalMonitor) -> int:
-        if experiments:
-            back = upkeep.undelete(experiments, directory=common.directory, store=common.store)
-            if common.as_json:
-                put_json(documents.undelete_json(back))
-            else:
-                put(upkeep_text.undelete_text(back))
-            return 0
-        trash = upkeep.trashed(directory=common.directory, store=common.store)
-        if common.as_json:
-            put_json(documents.trash_json(trash, limit))
-        elif is_terminal(sys.stdout):
-            put(upkeep_text.trash_text(trash, limit or upkeep_text.SHOWN, columns(), datetime.now()))
-        else:
-            put(upkeep_text.trash_lines(trash)[:limit])
-        for one in trash.damaged:
-            write_line(sys.stderr, f"damaged: {render.printable(one.ref)}: {render.printable(one.reason)}")
-        return 5 if trash.damaged else 0
-
-    return answer(common, work)
-
-
-def translator() -> Translator:
-    """The reader's language."""
-    return Translator(choose_language(os.environ))
-
-
-def verify(common: Common, experiment: str | None, read_data: str | None, repair: bool) -> int:
-    """`tensortime verify`."""
-
-    def work(monitor: TerminalMonitor) -> int:
-        report = maintenance.verify(
-            experiment,
-            read_data=read_data,
-            repair=repair,
-            directory=common.directory,
-            store=common.store,
-            monitor=monitor,
-        )
-        monitor.clear()
-        if common.as_json:
-            put_json(documents.verify_json(report))
-        else:
-            put(render_maintenance.verify_text(report, translator()))
-        return report.exit_code
-
-    return answer(common, work)
-
-
-def gc(common: Common, dry_run: bool, trash: bool) -> int:
-    """`tensortime gc`."""
-
-    def work(monitor: TerminalMonitor) -> int:
-        report = maintenance.gc(
-            dry_run=dry_run, trash=trash, directory=common.directory, store=common.store, monitor=monitor
-        )
-        monitor.clear()
-        if common.as_json:
-            put_json(documents.gc_json(report))
-        else:
-            put(render_maintenance.gc_text(report, translator()))
-        return report.exit_code
-
-    return answer(common, work)
-
-
-def purge(common: Common, paths: Sequence[str], yes: bool, dry_run: bool) -> int:
-    """`tensortime purge`: the plan, a question, then the deed."""
-
-    def work(monitor: TerminalMonitor) -> int:
-        tr, named = translator(), [as_typed(common, path) for path in paths]
-
-        def call(dry_run: bool) -> PurgeReport:
-            report = maintenance.purge(
-                named, dry_run=dry_run, directory=common.directory, store=common.store, monitor=monitor
-            )
-            monitor.clear()
-            return report
-
-        if not yes or dry_run:
-            plan = call(dry_run=True)
-            if dry_run:
-                put_purge(common, plan)
-                return 0
-            if common.as_json or not (is_terminal(sys.stdin) and is_terminal(sys.stderr)):
-                raise UsageError(
-                    "purge cannot be taken back, and nobody is here to be asked",
-                    hint="--dry-run shows what would go, --yes does it",
-                )
-            for line in render_maintenance.purge_text(plan, tr):
-                write_line(sys.stderr, line)
-            if not plan.commits or not agreed(tr("purge this for good? y/N ")):
-                return 0
-        report = call(dry_run=False)
-        put_purge(common, report)
-        return report.exit_code
-
-    return answer(common, work)
-
-
-def put_purge(common: Common, report: PurgeReport) -> None:
-    """What was purged, or would be."""
-    if common.as_json:
-        put_json(documents.purge_json(report))
-    else:
-        put(render_maintenance.purge_text(report, translator()))
-
-
-def agreed(question: str) -> bool:
-    """Ask on the terminal."""
-    sys.stderr.write(question)
-    sys.stderr.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes", "是")
-
-
-def doctor(common: Common) -> int:
-    """`tensortime doctor`."""
-
-    def work(_: TerminalMonitor) -> int:
-        report = maintenance.doctor(directory=common.directory, store=common.store)
-        if common.as_json:
-            put_json(documents.doctor_json(report))
-        else:
-            put(render_maintenance.doctor_text(report, translator()))
-        return report.exit_code
 
     return answer(common, work)

@@ -34,6 +34,10 @@ from tensortime.trees import (
     write_tree,
 )
 
+RUNNING = (b"cells.py",)
+"""Files of `.tensortime/` that only grow while a program runs: a backup that adds has more of them than the one below.
+The others tell of the start, with which all of the code was stored."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -156,7 +160,11 @@ def overlay(below: Contents, above: Contents, paths: Sequence[RelPath]) -> Conte
         {path: link for path, link in below.links.items() if outside(path)} | dict(above.links),
         {path: folder for path, folder in below.folders.items() if outside(path)} | dict(above.folders),
         below.root_mode,
-        below.extra,
+        {
+            **above.extra,
+            **below.extra,
+            **{name: above.extra[name] for name in RUNNING if name in above.extra},
+        },
     )
 
 
@@ -176,18 +184,23 @@ def describe_run(
     facts["skipped"] = skipped
     facts["changed"] = list(run.changed)
     if found.outside:
-        facts["outside"] = [
-            {
-                "path": text_of(one.path),
-                "target": text_of(one.target),
-                "files": one.files,
-                "bytes": one.bytes,
-                "newest": iso_time(one.newest_ns),
-                "complete": one.complete,
-            }
-            for one in found.outside
-        ]
+        facts["outside"] = outside_facts(found)
     return facts
+
+
+def outside_facts(found: Scan) -> list[dict[str, object]]:
+    """What run.json says of links out of the project."""
+    return [
+        {
+            "path": text_of(one.path),
+            "target": text_of(one.target),
+            "files": one.files,
+            "bytes": one.bytes,
+            "newest": iso_time(one.newest_ns),
+            "complete": one.complete,
+        }
+        for one in found.outside
+    ]
 
 
 def write_commit(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 
-from tensortime.errors import BadConfig
+from tensortime.errors import BadConfig, message
 
 OWN_FILE = "tensortime.toml"
 SHARED_FILE = "pyproject.toml"
@@ -26,6 +26,9 @@ UNITS = {"": 1, "b": 1} | {
 }
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE | re.ASCII)
 A_SIZE = 'a size of at least one byte, such as 1048576 or "4 MiB"'
+A_TEXT = "a text"
+A_SWITCH = "true or false"
+A_LANGUAGE = '"en" or "zh"'
 PATTERNS = 'a list of patterns, such as ["data/*.bin"]'
 
 
@@ -122,7 +125,7 @@ def build(table: Mapping[str, object], source: str) -> Config:
                 "{file}: {key} must be {wanted}, not {value}",
                 file=source,
                 key=key,
-                wanted=str(problem),
+                wanted=message(str(problem)),
                 value=repr(value)[:80],
             ) from None
     sources = DEFAULT_SOURCES | dict.fromkeys(values, source)
@@ -134,7 +137,11 @@ def unknown_key(key: str, source: str) -> BadConfig:
     import difflib
 
     near = difflib.get_close_matches(key.lower().replace("-", "_"), KEYS, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(KEYS)}"
+    hint = (
+        message("did you mean {name}?", name=near[0])
+        if near
+        else message("the keys are {keys}", keys=", ".join(KEYS))
+    )
     return BadConfig("{file}: unknown key {key}", file=source, key=key[:80], hint=hint)
 
 
@@ -179,14 +186,21 @@ def check_patterns(value: object) -> tuple[str, ...]:
 def check_text(value: object) -> str:
     """A string that is not empty; ValueError says what it should be."""
     if not isinstance(value, str) or not value or "\0" in value:
-        raise ValueError("a text")
+        raise ValueError(A_TEXT)
+    return value
+
+
+def check_language(value: object) -> str:
+    """A language that TensorTime speaks; ValueError says which these are."""
+    if not isinstance(value, str) or not re.match(r"en|zh", value.lower()):
+        raise ValueError(A_LANGUAGE)
     return value
 
 
 def check_switch(value: object) -> bool:
     """True or false; ValueError says what it should be."""
     if not isinstance(value, bool):
-        raise ValueError("true or false")
+        raise ValueError(A_SWITCH)
     return value
 
 
@@ -197,6 +211,6 @@ CHECKS: dict[str, Callable[[object], object]] = {
     "ignore": check_patterns,
     "backup_dir": check_text,
     "max_store": check_size,
-    "lang": check_text,
+    "lang": check_language,
     "strict": check_switch,
 }

@@ -7,7 +7,7 @@ import stat
 from blake3 import blake3
 
 from tensortime import fsops
-from tensortime.errors import TargetExists, message
+from tensortime.errors import Message, TargetExists, listing, message
 from tensortime.formats import Oid, text_of
 from tensortime.history import Target, manifest_of, read_meta
 from tensortime.manifest import FILE, SYMLINK, Manifest, ManifestEntry
@@ -28,9 +28,9 @@ def refuse_taken(store: Store, target: Target, destination: str) -> None:
     except FileNotFoundError:
         return
     if stat.S_ISLNK(info.st_mode) or not stat.S_ISDIR(info.st_mode):
-        what = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "a file"
+        what = message("a symbolic link") if stat.S_ISLNK(info.st_mode) else message("a file")
         raise TargetExists(
-            "{path} exists and is {what}", path=destination, what=what, hint=message("name another folder")
+            "{path} exists and is {what}", path=destination, what=what, hint="name another folder"
         )
     if not os.listdir(destination):
         return
@@ -55,24 +55,26 @@ def refuse_inside_store(store: Store, destination: str) -> None:
         raise TargetExists(
             "{path} lies in the store's own folders",
             path=destination,
-            hint=message("name a folder elsewhere"),
+            hint="name a folder elsewhere",
         )
 
 
-def describe_existing(store: Store, target: Target, destination: str) -> str:
+def describe_existing(store: Store, target: Target, destination: str) -> Message:
     """In words: whether a folder is the wanted experiment, whole or changed."""
     admin = admin_folder(destination)
     if admin is None or os.path.dirname(admin) != os.path.realpath(store.path(".shadow", "worktrees")):
-        return "it is not empty, and no restored experiment"
+        return message("it is not empty, and no restored experiment")
     parent = read_parent(admin)
     if parent is None or parent.commit != target.commit:
-        other = f"{parent.experiment}:{parent.number}" if parent else "another experiment"
-        return f"it is {other}"
+        if parent is None:
+            return message("it is another experiment")
+        return message("it is {name}", name=f"{parent.experiment}:{parent.number}")
     changed = changes_in(store, target.commit, admin, destination)
     if not changed:
-        return f"it is {target.experiment.name}, whole and unchanged"
-    more = f" and {len(changed) - 3} more" if len(changed) > 3 else ""
-    return f"it is {target.experiment.name}, changed since: {', '.join(changed[:3])}{more}"
+        return message("it is {name}, whole and unchanged", name=target.experiment.name)
+    return message(
+        "it is {name}, changed since: {paths}", name=target.experiment.name, paths=listing(changed, 3)
+    )
 
 
 def changes_in(store: Store, commit: Oid, admin: str, folder: str) -> list[str]:

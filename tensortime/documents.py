@@ -6,10 +6,10 @@ Fields may be added, never renamed: scripts read them.
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from tensortime.errors import TensorTimeError
 from tensortime.formats import iso_time
-from tensortime.inventory import ClearingReport, RemovalReport, Trash, UndeleteReport, UsageReport
 from tensortime.reports import (
     BackupReport,
     DoctorReport,
@@ -19,9 +19,14 @@ from tensortime.reports import (
     Problem,
     PurgeReport,
     RestoreReport,
+    SettingsReport,
     ShowReport,
     VerifyReport,
 )
+
+if TYPE_CHECKING:
+    from tensortime.differences import CommandChange, DiffReport, FileChange, FileFacts, Side, ValueChange
+    from tensortime.inventory import ClearingReport, RemovalReport, Trash, UndeleteReport, UsageReport
 
 
 def backup_json(report: BackupReport) -> dict[str, object]:
@@ -101,6 +106,12 @@ def show_json(report: ShowReport) -> dict[str, object]:
     return {**shown, "history": history, "run": dict(report.run)}
 
 
+def settings_json(report: SettingsReport) -> dict[str, object]:
+    """The document of `config --json`."""
+    rows = {one.key: {"value": one.value, "source": one.source} for one in report.settings}
+    return {"project": report.project, "store": report.store, "config": rows}
+
+
 def restore_json(report: RestoreReport) -> dict[str, object]:
     """The document of `restore --json`."""
     methods = ("reflink", "copy", "hardlink", "symlink")
@@ -117,7 +128,7 @@ def restore_json(report: RestoreReport) -> dict[str, object]:
     }
 
 
-def usage_json(report: UsageReport, limit: int | None) -> dict[str, object]:
+def usage_json(report: "UsageReport", limit: int | None) -> dict[str, object]:
     """The document of `du --json`."""
     rows = report.experiments[:limit]
     return {
@@ -129,6 +140,7 @@ def usage_json(report: UsageReport, limit: int | None) -> dict[str, object]:
                 "backups": one.backups,
                 "bytes": one.bytes,
                 "freed": one.freed,
+                "held": one.held,
             }
             for one in rows
         ],
@@ -140,7 +152,7 @@ def usage_json(report: UsageReport, limit: int | None) -> dict[str, object]:
     }
 
 
-def removal_json(report: RemovalReport) -> dict[str, object]:
+def removal_json(report: "RemovalReport") -> dict[str, object]:
     """The document of `rm --json`."""
     kept = (one for one in report.plan.choices if one.keep)
     return {
@@ -153,17 +165,17 @@ def removal_json(report: RemovalReport) -> dict[str, object]:
     }
 
 
-def clearing_json(report: ClearingReport) -> dict[str, object]:
+def clearing_json(report: "ClearingReport") -> dict[str, object]:
     """The document of `rm --worktree --json`."""
     return {**asdict(report.folder), "changed": list(report.changed), "pin": report.pin or None}
 
 
-def undelete_json(report: UndeleteReport) -> dict[str, object]:
+def undelete_json(report: "UndeleteReport") -> dict[str, object]:
     """The document of `undelete NAME --json`."""
     return {"returned": [asdict(one) for one in report.returned]}
 
 
-def trash_json(trash: Trash, limit: int | None) -> dict[str, object]:
+def trash_json(trash: "Trash", limit: int | None) -> dict[str, object]:
     """The document of `undelete --json` without a name."""
     return {
         "trash": [
@@ -171,6 +183,92 @@ def trash_json(trash: Trash, limit: int | None) -> dict[str, object]:
             for one in trash.entries[:limit]
         ],
         "damaged": [asdict(one) for one in trash.damaged],
+    }
+
+
+def diff_json(report: "DiffReport") -> dict[str, object]:
+    """The document of `diff --json`."""
+    causes, effects = report.causes, report.effects
+    metrics = [{**value_json(one), "delta": one.delta} for one in effects.metrics]
+    return {
+        "a": side_json(report.a),
+        "b": side_json(report.b),
+        "same": report.is_empty,
+        "causes": {
+            "command": None if causes.command is None else command_json(causes.command),
+            "params": [value_json(one) for one in causes.params],
+            "packages": [value_json(one) for one in causes.packages],
+            "code": [path_json(one) for one in causes.code],
+            "data": [path_json(one) for one in causes.data],
+            "environment": [value_json(one) for one in causes.environment],
+            "machine": [value_json(one) for one in causes.machine],
+        },
+        "effects": {"metrics": metrics, "outputs": [path_json(one) for one in effects.outputs]},
+        "left_out": [{"path": one.path, "by": one.by, "files": one.files} for one in report.left_out],
+        "unknown": list(report.unknown),
+    }
+
+
+def side_json(side: "Side") -> dict[str, object]:
+    """One of the two states of a diff."""
+    return {
+        "experiment": side.experiment,
+        "number": side.number,
+        "commit": side.commit,
+        "note": side.note,
+        "time": iso_time(side.time_ns),
+        "project": side.project,
+    }
+
+
+def command_json(change: "CommandChange") -> dict[str, object]:
+    """Two commands that differ."""
+    return {
+        "old": list(change.old),
+        "new": list(change.new),
+        "options": [value_json(one) for one in change.options],
+    }
+
+
+def value_json(change: "ValueChange") -> dict[str, object]:
+    """A value that differs."""
+    return {"key": change.key, "change": change.change, "old": change.old, "new": change.new}
+
+
+def path_json(change: "FileChange") -> dict[str, object]:
+    """A path that differs."""
+    hunks = [
+        {
+            "old_start": hunk.old_start,
+            "old_lines": hunk.old_lines,
+            "new_start": hunk.new_start,
+            "new_lines": hunk.new_lines,
+            "lines": list(hunk.lines),
+        }
+        for hunk in change.hunks
+    ]
+    return {
+        "path": change.path,
+        "change": change.change,
+        "old_path": change.old_path,
+        "old": None if change.old is None else facts_json(change.old),
+        "new": None if change.new is None else facts_json(change.new),
+        "lines_added": change.lines_added,
+        "lines_removed": change.lines_removed,
+        "hunks": hunks,
+    }
+
+
+def facts_json(facts: "FileFacts") -> dict[str, object]:
+    """A path in one of the two states."""
+    return {
+        "kind": facts.kind,
+        "bytes": facts.size,
+        "mode": None if facts.mode is None else f"{facts.mode:04o}",
+        "digest": facts.digest,
+        "target": facts.target,
+        "files": facts.files,
+        "newest": facts.newest,
     }
 
 

@@ -13,6 +13,7 @@ A message is a template and its values, so that a face can put it into another l
 the English text. A message says what is wrong, the hint what to do.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -31,6 +32,14 @@ class Message:
 def message(template: str, /, **values: object) -> Message:
     """Make a Message from keyword arguments."""
     return Message(template, values)
+
+
+def listing(texts: Sequence[str], limit: int) -> Message | str:
+    """The first texts of many, and how many more there are."""
+    shown = ", ".join(texts[:limit])
+    if len(texts) <= limit:
+        return shown
+    return message("{shown} and {count} more", shown=shown, count=len(texts) - limit)
 
 
 class TensorTimeError(Exception):

@@ -21,7 +21,16 @@ from tensortime.checkout import (
     watch_links,
 )
 from tensortime.destination import refuse_inside_store
-from tensortime.errors import Damaged, NoSpace, StoreUnusable, TargetExists, UnknownPath, UsageError, message
+from tensortime.errors import (
+    Damaged,
+    Message,
+    NoSpace,
+    StoreUnusable,
+    TargetExists,
+    UnknownPath,
+    UsageError,
+    message,
+)
 from tensortime.formats import RelPath, bytes_of, is_under, text_of
 from tensortime.history import Target
 from tensortime.intake import FULL
@@ -88,12 +97,12 @@ def is_asked_for(path: bytes, tops: Sequence[bytes]) -> bool:
     return any(top == EVERYTHING or is_under(path, top) for top in tops)
 
 
-def near_path(wanted: str, known: set[RelPath]) -> str:
+def near_path(wanted: str, known: set[RelPath]) -> Message | str:
     """A hint: the path that was probably meant."""
     name = wanted.rpartition("/")[2]
     same_name = [text_of(path) for path in known if text_of(path).rpartition("/")[2] == name]
     near = same_name or difflib.get_close_matches(wanted, map(text_of, known), 1, 0.6)
-    return f"did you mean {min(near, key=len)}?" if near else ""
+    return message("did you mean {name}?", name=min(near, key=len)) if near else ""
 
 
 def read_one(store: Store, target: Target, path: str) -> tuple[bytes | None, ManifestEntry | None]:
@@ -110,7 +119,9 @@ def read_one(store: Store, target: Target, path: str) -> tuple[bytes | None, Man
         if item.path == wanted:
             return read_blob(store, item), None
     raise UnknownPath(
-        "{path} is a folder", path=path, hint=f"tensortime restore {target.experiment.name} --path {path}"
+        "{path} is a folder",
+        path=path,
+        hint=message("tensortime restore {name} --path {path}", name=target.experiment.name, path=path),
     )
 
 
@@ -138,7 +149,7 @@ def restore_paths(
                 raise TargetExists(
                     "{path} exists already",
                     path=os.fsdecode(place),
-                    hint=message("name another folder as DEST"),
+                    hint="name another folder as DEST",
                 )
         monitor.begin("place", selection.files, selection.size)
         try:

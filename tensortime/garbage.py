@@ -21,8 +21,11 @@ from tensortime.packreader import PackDamaged
 from tensortime.project import read_parent
 from tensortime.reach import (
     EXPERIMENT,
+    MISSING,
+    STAGED,
     TAG,
     TRASHED,
+    UNNAMED,
     Gap,
     ObjectStat,
     Reach,
@@ -257,9 +260,7 @@ def unknowns(
 ) -> tuple[list[Message], list[Message]]:
     """Why git objects, and why objects, must all stay: something needed cannot be read. The latter holds the former."""
     reach = facts.reach
-    broken = [
-        gap for gap in reach.gaps if gap.problem == "it names nothing" and not (trash and is_trash(gap))
-    ]
+    broken = [gap for gap in reach.gaps if gap.problem in (UNNAMED, STAGED) and not (trash and is_trash(gap))]
     git = [
         message(
             "{ref} cannot be read, so nobody knows what it needs: tensortime verify", ref=text_of(gap.node)
@@ -269,9 +270,7 @@ def unknowns(
     tips = {tip for root in roots for tip in root.tips} | facts.extra
     parents = tips.union(*(reach.inner.get(node, ()) for node in live))
     files = set[bytes]().union(*(reach.leaves.get(node, ()) for node in live))
-    unread = {
-        gap.node for gap in reach.gaps if gap.problem not in ("it names nothing", "it is missing")
-    } | facts.wrong
+    unread = {gap.node for gap in reach.gaps if gap.problem not in (UNNAMED, STAGED, MISSING)} | facts.wrong
     manifests = {node[1:] for node in live if len(node) == 21}
     lost = {node for node in live if len(node) == 20 and node not in reach.packed}
     hiding = ((lost & parents) - files) | (unread & live & (parents | reach.inner.keys()) - manifests)

@@ -29,17 +29,8 @@ CLOCK_SECONDS = 5.0
 NAMED = 3
 """So many paths of a sort are named."""
 
-LEFT_OUT = (
-    ("skipped", "reason", BAD, "{count} could not be stored: {names}"),
-    ("ignored", "rule", WORTH_KNOWING, "{count} left out by a rule (! in .ttignore takes one back): {names}"),
-    (
-        "outside",
-        "target",
-        WORTH_KNOWING,
-        "{count} links lead out of the project (follow stores that): {names}",
-    ),
-)
-"""Lists of run.json: what beside the path says why, how bad it is, and the words for it."""
+LEFT_OUT = (("skipped", "reason"), ("ignored", "rule"), ("outside", "target"))
+"""Lists of run.json, and what beside the path says why."""
 
 
 def examine(place: Place, store: Store | None, config: Config) -> tuple[Check, ...]:
@@ -282,11 +273,24 @@ def check_coverage(store: Store) -> Iterator[Check]:
     except TensorTimeError as problem:
         yield Check("covered", BAD, problem.message)
         return
-    for kind, beside, state, template in LEFT_OUT:
+    for kind, beside in LEFT_OUT:
         rows = rows_of(run, kind)
         if rows:
             names = ", ".join(f"{row.get('path')} ({row.get(beside)})" for row in rows[:NAMED])
-            yield Check(kind, state, Message(template, {"count": len(rows), "names": names}))
+            yield Check(kind, BAD if kind == "skipped" else WORTH_KNOWING, left_out(kind, len(rows), names))
+
+
+def left_out(kind: str, count: int, names: str) -> Message:
+    """What the newest backup does not hold, in words."""
+    if kind == "skipped":
+        return message("{count} could not be stored: {names}", count=count, names=names)
+    if kind == "ignored":
+        return message(
+            "{count} left out by a rule (! in .ttignore takes one back): {names}", count=count, names=names
+        )
+    return message(
+        "{count} links lead out of the project (follow stores that): {names}", count=count, names=names
+    )
 
 
 def rows_of(run: Mapping[str, object], key: str) -> list[dict[str, object]]:

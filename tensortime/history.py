@@ -8,7 +8,15 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from tensortime.errors import AmbiguousName, Damaged, GitFailed, TensorTimeError, UnknownExperiment
+from tensortime.errors import (
+    AmbiguousName,
+    Damaged,
+    GitFailed,
+    Message,
+    TensorTimeError,
+    UnknownExperiment,
+    message,
+)
 from tensortime.formats import META, Digest, Oid, bytes_of, text_of
 from tensortime.manifest import Manifest, decode_manifest
 from tensortime.names import ExperimentName, problem_of
@@ -213,9 +221,16 @@ def numbered(shadow: Shadow, experiment: Experiment, number: int) -> Target:
         "{name} has no backup {number}, only {known}",
         name=experiment.name,
         number=number,
-        known={1: "1", 2: "1 and 2"}.get(experiment.backups, f"1 to {experiment.backups}"),
-        hint=f"tensortime show {experiment.name} lists them",
+        known=numbers_text(experiment.backups),
+        hint=message("tensortime show {name} lists them", name=experiment.name),
     )
+
+
+def numbers_text(count: int) -> Message | str:
+    """The numbers of so many backups, in words."""
+    if count > 2:
+        return message("1 to {count}", count=count)
+    return "1" if count == 1 else message("1 and 2")
 
 
 def resolve_experiment(catalog: Catalog, text: str) -> Experiment:
@@ -259,19 +274,22 @@ def counted_back(catalog: Catalog, steps: int, text: str) -> Experiment:
             "{text} goes back too far: there are {count} experiments",
             text=text,
             count=len(catalog.experiments),
+            hint="tensortime log lists all",
         )
     return catalog.experiments[steps]
 
 
-def near_names(catalog: Catalog, text: str) -> str:
+def near_names(catalog: Catalog, text: str) -> Message | str:
     """A hint with the names nearest to a mistyped one."""
     near = difflib.get_close_matches(text, [one.name for one in catalog.experiments], 3, 0.5)
     if not near:
         # Names begin with a date: what was mistyped is often only the end of one.
         tails = {one.name.partition("-")[2][-len(text) - 2 :]: one.name for one in catalog.experiments}
         near = [tails[tail] for tail in difflib.get_close_matches(text, tails, 3, 0.6)]
+    if len(near) > 1:
+        return message("did you mean one of these: {names}?", names=", ".join(near))
     if near:
-        return "did you mean " + " or ".join(near) + "?"
+        return message("did you mean {name}?", name=near[0])
     return "tensortime log lists all"
 
 

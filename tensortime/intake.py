@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,9 +20,9 @@ from tensortime import fsops
 from tensortime.errors import NoSpace
 from tensortime.findings import FileStat
 from tensortime.formats import Digest, RelPath, text_of
-from tensortime.monitor import Meter, Monitor
+from tensortime.monitor import Meter, Monitor, OutOfTime
 from tensortime.packs import Kind, Packed, PackWriter, object_id, pack_object
-from tensortime.reports import Skipped
+from tensortime.reports import NOT_AT_ONCE, Skipped
 from tensortime.sidecar import COPY, HARDLINK, KNOWN, TRIES, NoRoom, Room, Sidecar, Stored, store_file
 from tensortime.statcache import (
     LARGE_WINDOW_NS,
@@ -38,6 +39,9 @@ THREADS = min(8, max(2, os.cpu_count() or 2))
 BATCH_FILES = 128
 BATCH_BYTES = 4 << 20
 """A batch of small files is read by one thread and held in memory: at most so many files, about so many bytes."""
+
+BYTES_A_SECOND = 4e9
+"""No thread hashes faster: what is larger than that allows is not begun where time is short."""
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 Item = TypeVar("Item")
@@ -122,6 +126,14 @@ class Reading:
     """Nothing is believed to be stored whole before it was read again."""
     monitor: Monitor
     pool: ThreadPoolExecutor
+    large_until: float | None = None
+    """As in BackupOptions."""
+
+    def has_time_for(self, size: int) -> bool:
+        """Whether so many bytes can be read in time."""
+        if self.large_until is None:
+            return True
+        return size <= (self.large_until - time.monotonic()) * BYTES_A_SECOND
 
 
 class SmallRead(NamedTuple):
@@ -315,8 +327,10 @@ def take_large(
     look_up = sidecar.holds_whole if reading.rehash else sidecar.holds
     lock, stop = threading.Lock(), threading.Event()
 
-    def store(file: FileStat) -> Stored | NoRoom | OSError:
-        meter = Meter(reading.monitor, file.size, lock, stop)
+    def store(file: FileStat) -> Stored | NoRoom | OutOfTime | OSError:
+        meter = Meter(reading.monitor, file.size, lock, stop, reading.large_until)
+        if not reading.has_time_for(file.size):
+            return OutOfTime()
         try:
             stored = store_file(
                 sidecar,
@@ -329,7 +343,7 @@ def take_large(
             if stored.method != KNOWN:
                 intake.brought.add(stored.digest)
             return stored
-        except (NoRoom, OSError) as problem:
+        except (NoRoom, OutOfTime, OSError) as problem:
             return problem
         finally:
             meter.finish()
@@ -339,9 +353,7 @@ def take_large(
         if isinstance(result, Stored):
             keep_large(intake, source, file, result)
         else:
-            reason = room_reason(result) if isinstance(result, NoRoom) else reason_of(result, source, file)
-            if isinstance(result, OSError) and result.errno in FULL:
-                reason = f"no room: {result.strerror}"
+            reason = why_not_stored(result, reading, file)
             if reason:
                 intake.skipped.append(Skipped(text_of(file.path), reason))
 
@@ -365,8 +377,13 @@ def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -
     intake.learned[file.path] = Known(key, bytes.fromhex(stored.digest.removeprefix("blake3:")))
 
 
-def room_reason(problem: NoRoom) -> str:
-    """Why a large file was not copied, with the numbers."""
+def why_not_stored(problem: NoRoom | OutOfTime | OSError, reading: Reading, file: FileStat) -> str:
+    """Why a large file was not stored, with the numbers; empty where it went away."""
+    if isinstance(problem, OSError):
+        full = problem.errno in FULL
+        return f"no room: {problem.strerror}" if full else reason_of(problem, reading.source, file)
+    if isinstance(problem, OutOfTime) or reading.large_until is not None:
+        return NOT_AT_ONCE
     return f"no room: it needs {problem.size:,} bytes, {problem.free:,} are left beside what is kept free"
 
 

@@ -110,6 +110,8 @@ class ExperimentUsage:
     """On disk, of all that its backups refer to, shared or not."""
     freed: int
     """Of these, what nothing else refers to: what its removal and `gc` would free."""
+    held: int = 0
+    """What would be freed beyond that if its restored folders were removed too."""
 
 
 @dataclass(frozen=True, slots=True)

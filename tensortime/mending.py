@@ -115,7 +115,7 @@ def refuse_unknown(stated: re.Match[str] | None, features: list[str]) -> None:
     if number != str(FORMAT) or unknown:
         raise UnsupportedFormat(
             "this store needs a newer TensorTime: {need}",
-            need=", ".join(unknown) if unknown else f"format {number}",
+            need=", ".join(unknown) if unknown else message("format {number}", number=number),
             hint="pip install -U tensortime",
         )
 

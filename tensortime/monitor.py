@@ -1,6 +1,7 @@
 """How an operation tells what it does: a small protocol that the faces implement."""
 
 import threading
+import time
 from typing import Protocol
 
 from tensortime.errors import Message
@@ -26,16 +27,31 @@ class Stopped(Exception):
     """Raised in a thread whose work nobody wants any more."""
 
 
+class OutOfTime(Stopped):
+    """Raised in a thread whose file takes longer than there is time for it."""
+
+
 class Meter:
     """Reports the bytes of one file from the thread that moves them, and ends that thread when all is to stop."""
 
-    def __init__(self, monitor: Monitor, size: int, lock: threading.Lock, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        monitor: Monitor,
+        size: int,
+        lock: threading.Lock,
+        stop: threading.Event,
+        until: float | None = None,
+    ) -> None:
         self.monitor, self.left, self.lock, self.stop = monitor, size, lock, stop
+        self.until = until
+        """The time.monotonic() at which this file is given up."""
 
     def __call__(self, count: int) -> None:
-        """So many more bytes; more than the file has (it is read twice) are not counted. Stopped."""
+        """So many more bytes; more than the file has (it is read twice) are not counted. Stopped, OutOfTime."""
         if self.stop.is_set():
             raise Stopped
+        if self.until is not None and time.monotonic() > self.until:
+            raise OutOfTime
         counted = min(count, self.left)
         self.left -= counted
         with self.lock:

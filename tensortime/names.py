@@ -4,7 +4,7 @@ import re
 import unicodedata
 from datetime import datetime
 
-from tensortime.errors import BadName
+from tensortime.errors import BadName, Message, message
 
 LONGEST_NAME = 200
 """Bytes of UTF-8: a name is a file name in the store and a folder name after restore, with room for suffixes."""
@@ -36,7 +36,7 @@ class ExperimentName(str):
                 "not a possible experiment name: {name} ({problem})",
                 name=text[:80],
                 problem=problem,
-                hint=f"try {suggestion}" if suggestion else "",
+                hint=message("try {name}", name=suggestion) if suggestion else "",
             )
         return super().__new__(cls, text)
 
@@ -46,28 +46,30 @@ def is_forbidden(char: str) -> bool:
     return char in FORBIDDEN or unicodedata.category(char)[0] in "ZC"
 
 
-def problem_of(text: str) -> str:
-    """Why `text` is no experiment name, or an empty string."""
+def problem_of(text: str) -> Message | None:
+    """Why `text` is no experiment name; None where it is one."""
     if not text:
-        return "it is empty"
+        return message("it is empty")
     bad = next((char for char in text if is_forbidden(char)), None)
     if bad is not None:
         if bad == " ":
-            return "it holds a space"
-        return f"it holds {bad}" if bad.isprintable() else f"it holds the character U+{ord(bad):04X}"
+            return message("it holds a space")
+        if bad.isprintable():
+            return message("it holds {char}", char=bad)
+        return message("it holds the character U+{code:04X}", code=ord(bad))
     if len(text.encode()) > LONGEST_NAME:
-        return f"it is longer than {LONGEST_NAME} bytes"
+        return message("it is longer than {limit} bytes", limit=LONGEST_NAME)
     if text != unicodedata.normalize("NFC", text):
-        return "it is not in Unicode form NFC"
+        return message("it is not in Unicode form NFC")
     if text.startswith(BAD_STARTS):
-        return f"it starts with {text[0]}"
+        return message("it starts with {char}", char=text[0])
     if text.lower().endswith(BAD_ENDINGS) or ".." in text or "@{" in text:
-        return "it ends like a temporary file, or holds .. or @{"
+        return message("it ends like a temporary file, or holds .. or @{{")
     if text.isdigit():
-        return "it is only digits"
+        return message("it is only digits")
     if text.lower().split(".")[0] in RESERVED:
-        return "it is a reserved word"
-    return ""
+        return message("it is a reserved word")
+    return None
 
 
 def suggest_name(text: str) -> str:

@@ -153,6 +153,13 @@ def is_wide(folder: str) -> bool:
     return folder == "/" or home == folder or home.startswith(folder + "/")
 
 
+def start_of(script_folder: str, here: str) -> str:
+    """Where the project of a script is looked for: `here` if the script lies in it, else the script's folder."""
+    inside = script_folder == here or script_folder.startswith(here.rstrip("/") + "/")
+    # cron and many a job start in the home folder: the script's own folder says what they are about.
+    return here if inside and not is_wide(here) else script_folder
+
+
 def refuse_wide_project(project: str) -> None:
     """NotAProject for `/`, home, and any folder that contains home."""
     if is_wide(project):

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -95,7 +95,8 @@ def publish(
 ) -> BackupReport:
     """Write the commit and move the ref. If another backup took the name or moved the ref meanwhile: once more."""
     store, options, taken = session.store, session.options, gathered.taken
-    facts = collector.finish(ENVIRONMENT_SECONDS)
+    facts, files = collector.finish(ENVIRONMENT_SECONDS, held_by(session, gathered.contents))
+    gathered = replace(gathered, contents=replace(gathered.contents, extra=files))
     if gathered.found.nested:
         top = os.fsencode(session.place.project) + b"/"
         facts["nested"] = nested_heads((top + path, path) for path in gathered.found.nested)
@@ -116,6 +117,21 @@ def publish(
             return report_of(session, begun, commit, whole, writer.bytes)
         catalog, writer = history.read_catalog(store.shadow), session.writer()
     raise StoreBusy("other backups of {name} keep coming in between", name=begun.name, hint="try again")
+
+
+def held_by(session: Session, contents: Contents) -> Callable[[bytes], bool]:
+    """Tells whether a file may be told of: what lies in the project and was left out stays out."""
+    project, store = (
+        os.fsencode(os.path.realpath(one)) for one in (session.place.project, session.store.folder)
+    )
+
+    def holds(path: bytes) -> bool:
+        if not is_under(path, project):
+            return not is_under(path, store)
+        inside = RelPath(path[len(project) + 1 :])
+        return inside in contents.small or inside in contents.large or inside in contents.links
+
+    return holds
 
 
 def on_top_of(store: Store, parent: Oid, gathered: Gathered, only: Sequence[RelPath]) -> Gathered:

@@ -305,7 +305,8 @@ def rewrite(
     touched: list[str] = []
     folders: list[str] = []
     for root in reach.roots:
-        tips = [tip for tip in root.tips if tip in reach.inner]
+        # What is staged in a worktree are files.
+        tips = [tip for tip in root.tips if root.kind != WORKTREE or tip in reach.inner]
         before = len(work.blobs) + len(work.digests)
         changed = any(work.commit(tip) != tip for tip in tips)
         if changed and root.kind in (EXPERIMENT, TRASHED):

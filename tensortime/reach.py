@@ -8,10 +8,9 @@ Nodes are raw ids: 20 bytes of a git object, 32 of a sidecar object's digest; a 
 `.tensortime/` is a node of its own (`m`, its shards `s`, and 20 bytes), so that a user's file with the same bytes
 keeps nothing.
 
-Reading costs one `git cat-file` over all objects (sizes and types, no data), one over commits and trees, one over
-manifests: O(objects + rows of the trees + lines of the manifests), each tree and manifest parsed once, however many
-experiments share it. `exclusive` answers for all experiments at once and walks every edge at most twice. `closure`
-of one root costs what that root reaches, mostly as unions of sets.
+Reading costs O(objects + rows of the trees + lines of the manifests): one `git cat-file` over all objects (sizes and
+types, no data), one over commits and trees, one over manifests, each parsed once however many experiments share it.
+`exclusive` answers for all experiments at once and walks every edge at most twice; `closure` costs what is reached.
 """
 
 import os
@@ -19,13 +18,14 @@ import re
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import repeat
 from typing import NamedTuple
 
 from tensortime.errors import GitFailed
 from tensortime.formats import META, Digest, bytes_of, text_of
 from tensortime.history import EXPERIMENTS, PINS, TAGS, TRASH
-from tensortime.packs import FOLDER, decode_tree
+from tensortime.packs import FOLDER, Kind, decode_tree, object_id
 from tensortime.shadow import NO_OID, ObjectList, Shadow
 from tensortime.sidecar import Sidecar
 from tensortime.store import Store
@@ -37,8 +37,10 @@ EXPERIMENT, TAG, TRASHED, PIN, WORKTREE, OTHER = "experiment", "tag", "trash", "
 COMMIT_LINK = 0o160000
 """The mode of a submodule in a commit that a person made: its commit is not in this repository."""
 
-READ_AT_ONCE = 16 << 20
-"""Packed bytes of objects that one git process is asked for: it answers into memory."""
+MISSING = "it is missing"
+UNNAMED = "it names nothing"
+STAGED = "what is staged in this restored folder cannot be read"
+"""What a gap may be; any other says how an object is unreadable."""
 
 ATTEMPTS = 20
 """How often a worktree's record is read that changes while it is read."""
@@ -60,8 +62,7 @@ class Root:
 
     kind: str
     name: str
-    """The experiment's name, also of its tags and in the trash; of a worktree the folder of its record; else the
-    ref's."""
+    """The experiment's, also of its tags and in the trash; of a worktree the folder of its record; else the ref's."""
     tips: tuple[bytes, ...]
     """Raw ids: one for a ref; for a worktree its HEAD, what a reset or merge left behind, and what is staged."""
     ref: str = ""
@@ -79,10 +80,9 @@ class ObjectStat(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """What is reached and cannot be read: what lies behind it is not known."""
+    """What is reached and cannot be read: what lies behind it is not known. `node`: of a broken ref its name."""
 
     node: bytes
-    """A raw id; of a ref that names nothing its name."""
     problem: str
 
 
@@ -147,12 +147,41 @@ class Reach:
         """The bytes on disk of these nodes: git objects as they are packed, objects by their blocks."""
         return sum(map(self.sizes.get, nodes, repeat(0)))
 
+    def held_by_each(self, groups: Iterable[Iterable[Root]]) -> list[int]:
+        """For each group `held_bytes` of all that it reaches; between neighbours only what differs is walked."""
+        counts: dict[bytes, int] = {}  # how often each node is named by what is reached
+        results, total, before = [], 0, list[bytes]()
+        for group in groups:
+            tips = [tip for root in group for tip in root.tips]
+            total += self._count(counts, tips, 1) + self._count(counts, before, -1)
+            results.append(total)
+            before = tips
+        return results
+
+    def _count(self, counts: dict[bytes, int], tips: Iterable[bytes], step: int) -> int:
+        """Name these nodes once more, or once less; returns by how many bytes more is reached then."""
+        pending, change = list(tips), 0
+        while pending:
+            node = pending.pop()
+            known = counts.get(node, 0)
+            counts[node] = known + step
+            if known == 0 or known + step == 0:  # it is reached now and was not, or the other way round
+                change += step * self.sizes.get(node, 0)
+                pending += self.leaves.get(node, NOTHING)
+                pending += self.inner.get(node, NOTHING)
+        return change
+
     def freed_bytes(self, nodes: Iterable[bytes]) -> int:
         """As `held_bytes`, without objects that are a file of the user too: those blocks stay in use."""
-        return self.held_bytes(node for node in nodes if not is_linked(self.objects.get(node)))
+        return self.held_bytes(node for node in nodes if node not in self.linked)
+
+    @cached_property
+    def linked(self) -> Set[bytes]:
+        """Objects that are a file of the user too."""
+        return {node for node, stored in self.objects.items() if is_linked(stored)}
 
     def unreached(self) -> set[bytes]:
-        """Git objects and objects of the sidecar that nothing reaches."""
+        """What nothing reaches."""
         return (self.packed.keys() | self.objects.keys()) - self.live
 
     def missing_objects(self) -> set[Digest]:
@@ -175,7 +204,7 @@ def is_linked(stored: ObjectStat | None) -> bool:
 
 def digest_of(node: bytes) -> Digest:
     """The digest of an object's node."""
-    return Digest("blake3:" + node.hex())
+    return Digest(f"blake3:{node.hex()}")
 
 
 def node_of(digest: Digest) -> bytes:
@@ -209,7 +238,8 @@ def read_reach(store: Store) -> Reach:
     inner, leaves = graph.inner, graph.leaves
     live = closure(inner, leaves, (tip for root in roots for tip in root.tips))
     missing = [node for node in live if len(node) == 20 and node not in listed.packed]
-    gaps += [Gap(node, "it is missing") for node in sorted(missing)]
+    gaps += [Gap(node, MISSING) for node in sorted(missing)]
+    graph.unreadable.update(dict.fromkeys(unread(roots, graph, listed, live), "it cannot be read"))
     gaps += [Gap(node[-20:], problem) for node, problem in sorted(graph.unreadable.items()) if node in live]
     objects = stored_objects(store.sidecar())
     sizes = {**listed.packed, **{node: one.disk for node, one in objects.items()}}
@@ -220,12 +250,17 @@ def read_roots(store: Store) -> tuple[list[Root], list[Gap]]:
     """All that keeps something, and the refs that name nothing."""
     listed = store.shadow.refs()
     roots = [root_of(ref.name, bytes.fromhex(ref.oid)) for ref in listed.refs]
+    gaps = [Gap(bytes_of(name), UNNAMED) for name in listed.broken]
     for admin in records(store):
-        if os.path.isdir(admin) and not os.path.islink(admin):
-            name = text_of(os.fsencode(os.path.basename(admin)))
-            tips = settled_tips(store.shadow, admin)
-            roots.append(Root(WORKTREE, name, tips))
-    return roots, [Gap(bytes_of(name), "it names nothing") for name in listed.broken]
+        name = text_of(os.fsencode(os.path.basename(admin)))
+        try:
+            if not os.path.islink(admin):
+                roots.append(Root(WORKTREE, name, settled_tips(store.shadow, admin)))
+        except GitFailed:
+            gaps.append(Gap(bytes_of(name), STAGED))
+        except (FileNotFoundError, NotADirectoryError):
+            continue  # it goes away at this moment, or is no record
+    return roots, gaps
 
 
 def root_of(ref: str, tip: bytes) -> Root:
@@ -242,16 +277,14 @@ def root_of(ref: str, tip: bytes) -> Root:
 
 def settled_tips(shadow: Shadow, admin: str) -> tuple[bytes, ...]:
     """What a worktree's record names; nothing for one that goes away meanwhile, or gets its name: a restore ends."""
-    for attempt in range(ATTEMPTS):
+    for _ in range(ATTEMPTS):
         try:
             return tuple(dict.fromkeys(worktree_tips(shadow, admin)))
         except (FileNotFoundError, GitFailed):
             if not os.path.isdir(admin):
-                break
-            if attempt == ATTEMPTS - 1:
-                raise
-            time.sleep(0.05)
-    return ()
+                return ()
+            time.sleep(0.02)
+    return tuple(dict.fromkeys(worktree_tips(shadow, admin)))
 
 
 def worktree_tips(shadow: Shadow, admin: str) -> Iterator[bytes]:
@@ -285,18 +318,29 @@ class Graph:
     unreadable: dict[bytes, str] = field(default_factory=dict)
 
 
+def unread(roots: Iterable[Root], graph: Graph, listed: ObjectList, live: Set[bytes]) -> Iterator[bytes]:
+    """What should lead further and does not: what git could not read, or takes for something else than it is."""
+    for root in roots:
+        if root.kind in (EXPERIMENT, TAG, TRASHED):
+            yield from (tip for tip in root.tips if tip in listed.packed and tip not in graph.inner)
+    for node in live:
+        for child in graph.inner.get(node, NOTHING):
+            if child not in graph.inner and child not in graph.leaves and child[-20:] in listed.packed:
+                yield child
+
+
 def read_containers(shadow: Shadow, listed: ObjectList, graph: Graph) -> None:
     """Read all commits and trees of the store, reached or not: a walk would need a process for each generation."""
     tops: dict[bytes, bytes] = {}
-    for node, raw in contents_of(shadow, listed, listed.trees, graph.unreadable):
+    trees = set(listed.trees)
+    for node, raw in shadow.contents(listed.packed, (*listed.trees, *listed.commits)):
+        kind = Kind.TREE if node in trees else Kind.COMMIT
         try:
-            read_tree(graph, node, raw)
-        except ValueError as problem:
-            graph.unreadable[node] = str(problem)
-    for node, raw in contents_of(shadow, listed, listed.commits, graph.unreadable):
-        try:
-            top = read_commit(graph, node, raw)
-            if top is not None:
+            if object_id(kind, raw) != node and not raw.startswith(b"object "):  # an annotated tag is neither
+                raise ValueError("its bytes have changed")
+            if kind is Kind.TREE:
+                read_tree(graph, node, raw)
+            elif (top := read_commit(graph, node, raw)) is not None:
                 tops[node] = top
         except ValueError as problem:
             graph.unreadable[node] = str(problem)
@@ -338,47 +382,19 @@ def read_tree(graph: Graph, node: bytes, raw: bytes) -> None:
 def read_manifests(shadow: Shadow, listed: ObjectList, graph: Graph) -> None:
     """Read each manifest, and each shard of one, once."""
     wanted = {node for children in graph.inner.values() for node in children if len(node) == 21}
-    contents = dict.fromkeys(sorted(node[1:] for node in wanted))
-    unreadable: dict[bytes, str] = {}
-    for oid, raw in contents_of(shadow, listed, contents, unreadable):
+    for oid, raw in shadow.contents(listed.packed, sorted({node[1:] for node in wanted})):
         digests = DIGEST.findall(raw)
         leaves = {bytes.fromhex(digest.decode()) for digest in digests}
         understood = len(digests) == len(ANY_DIGEST.findall(raw))
         for node in wanted & {b"m" + oid, b"s" + oid}:
             graph.leaves[node] = leaves
             # Only the first file of a manifest says its format; no line may name its bytes in a way we do not know.
-            if not understood or (node.startswith(b"m") and not HEADER.match(raw)):
+            if (
+                not understood
+                or (node.startswith(b"m") and not HEADER.match(raw))
+                or object_id(Kind.BLOB, raw) != oid
+            ):
                 graph.unreadable[node] = "a manifest of a later version, or a damaged one"
-    for oid, problem in unreadable.items():
-        graph.unreadable.update(dict.fromkeys(wanted & {b"m" + oid, b"s" + oid}, problem))
-
-
-def contents_of(
-    shadow: Shadow, listed: ObjectList, nodes: Iterable[bytes], unreadable: dict[bytes, str]
-) -> Iterator[tuple[bytes, bytes]]:
-    """The bytes of these objects, as many at a time as fit into memory; those that cannot be read are noted."""
-    for batch in batches(listed.packed, nodes):
-        left = set(batch)
-        for name, raw in shadow.read_objects([node.hex() for node in batch], missing_ok=True):
-            node = bytes.fromhex(name)
-            left.discard(node)
-            yield node, raw
-        unreadable.update(dict.fromkeys(left, "it cannot be read"))
-
-
-def batches(packed: Mapping[bytes, int], nodes: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """The nodes that the store has, in groups of READ_AT_ONCE packed bytes."""
-    batch: list[bytes] = []
-    size = 0
-    for node in nodes:
-        if node in packed:
-            batch.append(node)
-            size += packed[node]
-            if size > READ_AT_ONCE:
-                yield batch
-                batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def stored_objects(sidecar: Sidecar) -> dict[bytes, ObjectStat]:

@@ -1,10 +1,11 @@
 """Secrets in commands and addresses: what is hidden before anything is recorded.
 
-By name only, and documented: a key inside a notebook or a data file is not found.
+By its name, or by a shape that only keys have. That is documented: a key inside a notebook or a data file is not
+found, files are stored as they are.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 HIDDEN = "***"
 
@@ -48,8 +49,23 @@ PLAIN_TOKENS = {
 
 NAMED_VALUE = re.compile(r"([+~-]*[\w.@/+-]+)=(.+)", re.DOTALL)
 INNER_VALUE = re.compile(
-    r"""([\w.-]+)(["']?\s*[=:]\s*)("[^"]*"|'[^']*'|[\w+/=-]{8,}(?=[\s;&|"',}]|$))""", re.ASCII
+    r"""([\w.-]+)(["']?\]?\s*[=:]\s*)("[^"]*"|'[^']*'|[\w+/=-]{8,}(?=[\s;&|"',}]|$))""", re.ASCII
 )
+TOKEN = re.compile(
+    r"""(?<![\w-])(?:
+        hf_[A-Za-z0-9]{30,}                                             # Hugging Face
+        | sk-(?:[0-9a-f]{32,}|(?=[\w-]*\d)(?=[\w-]*[A-Za-z])[\w-]*[A-Za-z0-9]{20,}[\w-]*)  # OpenAI and its like
+        | gh[opsur]_[A-Za-z0-9]{30,} | github_pat_\w{30,}               # GitHub
+        | glpat-[\w-]{20,}                                              # GitLab
+        | (?:AKIA|ASIA)[0-9A-Z]{16}                                     # AWS
+        | AIza[\w-]{35}                                                 # Google
+        | xox[abeoprs]-[\w-]{10,}                                       # Slack
+        | eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*                               # JSON web tokens
+    )(?![\w])""",
+    re.VERBOSE | re.ASCII,
+)
+"""What is a key by its shape, whatever it is called."""
+
 BEARER = re.compile(r"\b(bearer)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 URL_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s]*)@")
 
@@ -75,7 +91,36 @@ def redact_text(text: str) -> str:
     if named is not None and names_secret(named[1]):
         return f"{named[1]}={HIDDEN}"
     text = INNER_VALUE.sub(redact_inner, text)
-    return BEARER.sub(rf"\1 {HIDDEN}", redact_url(text))
+    return redact_shapes(text)
+
+
+def redact_shapes(text: str) -> str:
+    """A text without what is a secret by its shape: keys, what follows `Bearer`, user and password in a URL."""
+    return TOKEN.sub(HIDDEN, BEARER.sub(rf"\1 {HIDDEN}", redact_url(text)))
+
+
+def redact_code(line: str) -> str:
+    """A line of code, as typed into a notebook, without the secrets that show as such; calls stay readable."""
+    if line.lstrip().startswith(("!", "%")):
+        return " ".join(redact_arguments(line.split(" ")))
+    return redact_shapes(INNER_VALUE.sub(redact_inner, line))
+
+
+def redact_value(value: object) -> object:
+    """A value as JSON holds it, without secrets: in mappings by their keys, in lists as arguments, in texts by shape."""
+    if isinstance(value, Mapping):
+        return {key: redact_named(str(key), item) for key, item in value.items()}
+    if isinstance(value, list):
+        words = [item for item in value if isinstance(item, str)]
+        return redact_arguments(words) if len(words) == len(value) else [redact_value(item) for item in value]
+    return redact_text(value) if isinstance(value, str) else value
+
+
+def redact_named(name: str, value: object) -> object:
+    """A value under a name; what can be no secret (`None`, a switch, a fraction, an empty text) stays under any."""
+    if value is None or isinstance(value, bool | float) or value in ("", [], {}):
+        return value
+    return HIDDEN if names_secret(name) else redact_value(value)
 
 
 def redact_inner(found: re.Match[str]) -> str:

@@ -1,10 +1,11 @@
 """From the reports of verify, gc, purge and doctor to text: pure functions, in the language of the reader."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from tensortime.errors import message
 from tensortime.messages import Translator
-from tensortime.render import printable, seconds_text, size_text
 from tensortime.reports import BAD, FINE, DoctorReport, GcReport, Problem, PurgeReport, VerifyReport
+from tensortime.text import printable, seconds_text, size_text
 
 SHOWN_PROBLEMS = 20
 SHOWN_NAMES = 5
@@ -18,7 +19,7 @@ def verify_text(report: VerifyReport, tr: Translator) -> list[str]:
             backups=report.backups,
             git=report.git_objects,
             objects=report.objects,
-            seconds=seconds_text(report.seconds),
+            seconds=seconds_text(report.seconds, tr),
         )
     ]
     lines += [repaired_line(one, tr) for one in report.repaired]
@@ -80,6 +81,19 @@ def problem_text(one: Problem, tr: Translator) -> list[str]:
     return lines
 
 
+def kind_text(kind: str, tr: Translator) -> str:
+    """What sort of problem it is."""
+    texts = {
+        "ref": message("broken name"),
+        "pack": message("damaged pack"),
+        "missing": message("missing"),
+        "damaged": message("damaged"),
+        "manifest": message("damaged manifest"),
+        "copy": message("damaged copy"),
+    }
+    return tr.text(texts[kind])
+
+
 def repaired_line(one: Problem, tr: Translator) -> str:
     """One thing that was done."""
     return tr("{what}: {done}", what=printable(one.what), done=tr.known(one.repair))
@@ -93,14 +107,20 @@ def names_text(names: Sequence[str], tr: Translator) -> str:
     return shown
 
 
-HOLDERS = {
-    "experiments": "{size} experiments",
-    "worktrees": "{size} restored worktrees and what was committed in them",
-    "trash": "{size} the trash: tensortime gc --trash frees it",
-    "unused": "{size} nobody needs, in packs that are mostly needed, or that may yet be needed",
-    "damaged": "{size} damaged, moved aside by verify --repair: tensortime gc --trash frees it",
-}
-"""What holds bytes, in words."""
+def holder_text(kind: str, size: str, tr: Translator) -> str:
+    """What holds so many bytes."""
+    texts = {
+        "experiments": message("{size} experiments", size=size),
+        "worktrees": message("{size} restored worktrees and what was committed in them", size=size),
+        "trash": message("{size} the trash: tensortime gc --trash frees it", size=size),
+        "unused": message(
+            "{size} nobody needs, in packs that are mostly needed, or that may yet be needed", size=size
+        ),
+        "damaged": message(
+            "{size} damaged, moved aside by verify --repair: tensortime gc --trash frees it", size=size
+        ),
+    }
+    return tr.text(texts[kind])
 
 
 def gc_text(report: GcReport, tr: Translator) -> list[str]:
@@ -109,7 +129,7 @@ def gc_text(report: GcReport, tr: Translator) -> list[str]:
     if report.dry_run:
         lines = [tr("would free {size}", size=freed)]
     else:
-        lines = [tr("freed {size} in {seconds}", size=freed, seconds=seconds_text(report.seconds))]
+        lines = [tr("freed {size} in {seconds}", size=freed, seconds=seconds_text(report.seconds, tr))]
     lines += [f"  {part}" for part in parts_text(report, tr)]
     if report.waiting:
         lines.append(
@@ -118,25 +138,28 @@ def gc_text(report: GcReport, tr: Translator) -> list[str]:
                 size=size_text(report.waiting),
             )
         )
-    lines += [tr.message(one) for one in (*report.notes, *report.kept)]
+    lines += [tr.text(one) for one in (*report.notes, *report.kept)]
     if report.kept:
         lines.append(tr("nothing is freed that this may need"))
     held = [(kind, size) for kind, size in report.held if size]
     if held:
         lines.append(tr("still held: {size}", size=size_text(sum(size for _, size in held))))
-    return lines + ["  " + tr(HOLDERS[kind], size=size_text(size)) for kind, size in held]
+    return lines + ["  " + holder_text(kind, size_text(size), tr) for kind, size in held]
 
 
 def parts_text(report: GcReport, tr: Translator) -> list[str]:
     """What went, one line a sort."""
     rows = (
-        (len(report.trash), "{count} names out of the trash"),
-        (report.objects, "{count} large files"),
-        (report.packs, "{count} packs"),
-        (report.rewritten, "{count} packs written anew without what nobody needs"),
-        (report.leftovers, "{count} leftovers of processes that are gone"),
+        (len(report.trash), message("{count} names out of the trash", count=len(report.trash))),
+        (report.objects, message("{count} large files", count=report.objects)),
+        (report.packs, message("{count} packs", count=report.packs)),
+        (
+            report.rewritten,
+            message("{count} packs written anew without what nobody needs", count=report.rewritten),
+        ),
+        (report.leftovers, message("{count} leftovers of processes that are gone", count=report.leftovers)),
     )
-    return [tr(template, count=count) for count, template in rows if count]
+    return [tr.text(text) for count, text in rows if count]
 
 
 def purge_text(report: PurgeReport, tr: Translator) -> list[str]:
@@ -182,7 +205,7 @@ def purge_text(report: PurgeReport, tr: Translator) -> list[str]:
     lines += [tr("still in a restored folder: {path}", path=printable(path)) for path in report.worktrees]
     if report.waiting:
         lines.append(tr("{size} go with a tensortime gc a day from now", size=size_text(report.waiting)))
-    lines += [tr.message(one) for one in report.notes]
+    lines += [tr.text(one) for one in report.notes]
     if report.commits and not report.dry_run:
         lines.append(
             tr(
@@ -192,22 +215,16 @@ def purge_text(report: PurgeReport, tr: Translator) -> list[str]:
     return lines
 
 
-def purged_text(run: Mapping[str, object], tr: Translator) -> list[str]:
-    """What was purged from a backup, as its run.json says."""
-    paths = run.get("purged")
-    if not isinstance(paths, list) or not paths:
-        return []
-    return [tr("purged      {names}", names=names_text([str(path) for path in paths], tr))]
-
-
 def doctor_text(report: DoctorReport, tr: Translator) -> list[str]:
     """One line a check: whether there is something to do, and what."""
     marks = {FINE: "  ", BAD: "! "}
     lines = []
     for one in report.checks:
-        sized = {
-            key: size_text(value) if key == "size" and isinstance(value, int) else value
-            for key, value in one.said.values.items()
+        sizes = {
+            key: size_text(size)
+            for key, size in one.said.values.items()
+            if key == "size" and isinstance(size, int)
         }
-        lines.append(f"{marks.get(one.state, '- ')}{one.name:<10}{printable(tr(one.said.template, **sized))}")
+        said = tr(one.said.template, **{**one.said.values, **sizes})
+        lines.append(f"{marks.get(one.state, '- ')}{one.name:<10}{printable(said)}")
     return lines

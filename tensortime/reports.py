@@ -11,6 +11,9 @@ from tensortime.errors import Message
 from tensortime.formats import Oid
 from tensortime.names import ExperimentName
 
+NOT_AT_ONCE = "left out so that the command could start at once"
+"""The reason of a large file that the backup before a command has no time for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
@@ -145,6 +148,25 @@ class ShowReport:
     def newest(self) -> int:
         """The number of the newest backup."""
         return max((entry.number for entry in self.history), default=self.experiment.backups)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One key of the configuration: its value, and where that comes from."""
+
+    key: str
+    value: object
+    source: str
+    """A file, a variable, or `default`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsReport:
+    """What holds in a project."""
+
+    project: str
+    store: str
+    settings: tuple[Setting, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ among the facts, never an exception.
 import contextlib
 import os
 import re
+import selectors
 import signal
 import stat
 import subprocess
@@ -26,6 +27,9 @@ SHADOW = b".shadow"
 
 LONGEST_ANSWER_SECONDS = 30.0
 """A `git status` that takes longer is given up; only `dirty` is lost."""
+
+LONGEST_ANSWER = 256 << 20
+"""Bytes. `git status` of a million changed files is half of it."""
 
 NOT_IN_TIME = "not known in time"
 
@@ -183,7 +187,7 @@ def user_repository(folder: str) -> Facts | None:
     (git-lfs) counts as changed once its time changed: only the filter could tell, and none is started.
     """
     known, where = facts_of_files(folder)
-    return known if known is None or where is None else facts_of_git(where, known, GitCalls())
+    return known if known is None or where is None else facts_of_git(where, known, GitCalls())[0]
 
 
 def facts_of_files(folder: str) -> tuple[Facts | None, GitFolders | None]:
@@ -199,14 +203,34 @@ def facts_of_files(folder: str) -> tuple[Facts | None, GitFolders | None]:
     return {**unknown, "top": text_of(where.top), "head": head.oid, "branch": head.branch}, where
 
 
-def facts_of_git(where: GitFolders, known: Facts, calls: "GitCalls") -> Facts:
-    """`known` with what git adds to it."""
+@dataclass(frozen=True)
+class Settled:
+    """What git told of a repository, for who wants to ask it more."""
+
+    filters: Mapping[str, str]
+    """Settings under which no filter is started."""
+    is_pushed: bool
+    """Whether HEAD is known to be where its branch on a remote is."""
+
+
+def facts_of_git(where: GitFolders, known: Facts, calls: "GitCalls") -> tuple[Facts, Settled | None]:
+    """`known` with what git adds to it; None where git could not answer."""
     try:
         config = parse_config(calls.ask(where.top, CONFIG, accept=(0, 1)))
         known = {**known, "remotes": remotes(config)}
-        return {**known, **parse_status(calls.ask(where.top, STATUS, settings=without_filters(config)))}
+        filters = without_filters(config)
+        answer = calls.ask(where.top, STATUS, settings=filters)
+        return {**known, **parse_status(answer)}, Settled(filters, stands_on_remote(answer, known["remotes"]))
     except Exception as problem:  # noqa: BLE001 - facts about git are never worth a backup
-        return {**known, "error": one_line(problem)}
+        return {**known, "error": one_line(problem)}, None
+
+
+def stands_on_remote(answer: bytes, names: Iterable[str]) -> bool:
+    """Whether `git status` says that HEAD is the commit of its branch on one of these remotes."""
+    lines = answer.split(b"\0")
+    upstream = next((line for line in lines if line.startswith(b"# branch.upstream ")), b"")
+    tracked = text_of(upstream.removeprefix(b"# branch.upstream "))
+    return b"# branch.ab +0 -0" in lines and any(tracked.startswith(f"{name}/") for name in names)
 
 
 def one_line(problem: BaseException) -> str:
@@ -282,22 +306,45 @@ class GitCalls:
         words: Sequence[str],
         settings: Mapping[str, str] | None = None,
         accept: Sequence[int] = (0,),
+        limit: int = LONGEST_ANSWER,
     ) -> bytes:
-        """The output of one git command in `top`; ValueError if it fails, TimeoutError if it is stopped."""
+        """The output of one git command in `top`; ValueError if it fails or says more, TimeoutError if it is stopped."""
         process = self._start(top, words, {**SETTINGS, **(settings or {})})
         try:
-            output, errors = process.communicate(timeout=max(0.0, self._end - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self.stop()
+            output, errors = self._listen(process, limit)
         finally:
             self._forget(process)
         if self._stopped:
             raise TimeoutError(NOT_IN_TIME)
+        if len(output) > limit:
+            raise ValueError(f"more than {limit >> 20} MiB")
         if process.returncode not in accept:
             said = text_of(errors).strip().splitlines()
             cause = next((line for line in said if line.startswith(("fatal:", "error:"))), "".join(said[-1:]))
             raise ValueError(cause.removeprefix("fatal: ") or f"git ended with code {process.returncode}")
         return output
+
+    def _listen(self, process: subprocess.Popen[bytes], limit: int) -> tuple[bytes, bytes]:
+        """What a git says on its output and beside it, until it ends, says more than `limit`, or time is up."""
+        said = {pipe: bytearray() for pipe in (process.stdout, process.stderr) if pipe is not None}
+        output, errors = said.values()
+        with selectors.DefaultSelector() as selector:
+            for pipe in said:
+                selector.register(pipe, selectors.EVENT_READ, said[pipe])
+            while selector.get_map() and len(output) <= limit:
+                ready = selector.select(max(0.0, self._end - time.monotonic()))
+                if not ready:
+                    self.stop()
+                    break
+                for key, _ in ready:
+                    heard = os.read(key.fd, 1 << 16)
+                    key.data.extend(heard if key.data is output or len(errors) < limit else b"")
+                    if not heard:
+                        selector.unregister(key.fileobj)
+        if len(output) <= limit and not self._stopped:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.0, self._end - time.monotonic()))
+        return bytes(output), bytes(errors)
 
     def stop(self) -> None:
         """End the running command, and start no other."""

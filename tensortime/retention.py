@@ -40,10 +40,11 @@ class KeepRules:
 
 def duration_ns(text: str) -> int:
     """`30d`, `12h`, `1w3d` in nanoseconds; UsageError for anything else."""
-    if not re.fullmatch(r"(\d{1,6}[hdwy])+", text):
+    if not re.fullmatch(r"([0-9]{1,6}[hdwy])+", text):
         raise UsageError("{text} is no duration", text=text, hint="write 30d, 12h, 2w or 1y")
     return (
-        sum(int(count) * SECONDS[unit] for count, unit in re.findall(r"(\d+)([hdwy])", text)) * 1_000_000_000
+        sum(int(count) * SECONDS[unit] for count, unit in re.findall(r"([0-9]+)([hdwy])", text))
+        * 1_000_000_000
     )
 
 
@@ -53,9 +54,14 @@ def choose(experiments: Sequence[Experiment], rules: KeepRules) -> RemovalPlan:
     for one in experiments:
         if PROTECTING in one.tags:
             reasons[one.name] = message("it is tagged keep")
-    keep_first(reasons, experiments, rules.last, lambda one: one.name, "one of the last {count}")
-    keep_first(reasons, experiments, rules.daily, day_of, "the last of its day, one of {count}")
-    keep_first(reasons, experiments, rules.weekly, week_of, "the last of its week, one of {count}")
+    last, daily, weekly = rules.last, rules.daily, rules.weekly
+    keep_first(reasons, experiments, last, name_of, message("one of the last {count}", count=last))
+    keep_first(
+        reasons, experiments, daily, day_of, message("the last of its day, one of {count}", count=daily)
+    )
+    keep_first(
+        reasons, experiments, weekly, week_of, message("the last of its week, one of {count}", count=weekly)
+    )
     if rules.within is not None and experiments:
         oldest = experiments[0].time_ns - duration_ns(rules.within)
         for one in experiments:
@@ -88,7 +94,7 @@ def keep_first(
     experiments: Sequence[Experiment],
     count: int | None,
     period: Callable[[Experiment], object],
-    template: str,
+    reason: Message,
 ) -> None:
     """Keep the newest experiment of each of the last `count` periods that have any."""
     seen: set[object] = set()
@@ -97,7 +103,7 @@ def keep_first(
             return
         if period(one) not in seen:
             seen.add(period(one))
-            reasons.setdefault(one.name, message(template, count=count))
+            reasons.setdefault(one.name, reason)
 
 
 def moment(one: Experiment) -> datetime:
@@ -106,6 +112,11 @@ def moment(one: Experiment) -> datetime:
         return datetime.fromtimestamp(one.time_ns / 1e9)
     except (OverflowError, ValueError, OSError):
         return datetime.min
+
+
+def name_of(one: Experiment) -> object:
+    """The name of an experiment: each is a period of its own."""
+    return one.name
 
 
 def day_of(one: Experiment) -> object:

@@ -18,8 +18,13 @@ from tensortime.store import Store
 class Collector(Protocol):
     """Finds out what run.json records, while the files are read."""
 
-    def finish(self, timeout: float) -> dict[str, object]:
-        """What is known by now."""
+    def finish(
+        self, timeout: float, holds: Callable[[bytes], bool]
+    ) -> tuple[dict[str, object], dict[bytes, bytes]]:
+        """What is known by now, and the files of `.tensortime/` that belong to it; they tell only of what is held."""
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,9 @@ class BackupOptions:
     ignored_by_config: tuple[str, ...] = ()
     is_hardlink: Callable[[RelPath], bool] = lambda _: False
     max_store: int | None = None
+    large_until: float | None = None
+    """Up to this time.monotonic() large files are taken in, and none of them by copying; the others are skipped, with
+    the reason NOT_AT_ONCE. None: all are, however long it takes."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ from tensortime.gitcommand import check_version, clean_environment, git_program
 
 NO_OID = Oid("0" * 40)
 
+READ_AT_ONCE = 16 << 20
+"""Packed bytes of objects that one git process is asked for: it answers into memory."""
+
 SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -182,15 +185,15 @@ class Shadow:
         for name in wanted:
             end = data.find(b"\n", start)
             fields = data[start:end].rsplit(b" ", 2) if end >= 0 else []
-            if len(fields) == 3 and fields[2].isdigit():
+            if len(fields) == 3 and fields[2].isdigit() and end + 1 + int(fields[2]) < len(data):
                 size = int(fields[2])
                 yield name, data[end + 1 : end + 1 + size]
                 start = end + 1 + size + 1
                 continue
             if not missing_ok:
                 raise failure(("cat-file", name), done)
-            # A damaged object ends the process: what follows was not answered and is asked again.
-            if end < 0:
+            # A damaged object ends the process, before or behind its first line: what follows is asked again.
+            if end < 0 or len(fields) == 3:
                 rest = wanted[wanted.index(name) + 1 :]
                 yield from self.read_objects(rest, missing_ok=True)
                 return
@@ -215,22 +218,41 @@ class Shadow:
                 commits.append(oid)
         return ObjectList(packed, tuple(commits), tuple(trees))
 
-    def tree(self, commit: Oid) -> list[TreeItem]:
-        """All paths of a commit's tree, folders included; Damaged for a path that could lead elsewhere."""
-        items = []
-        for line in self.run("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit).stdout.split(b"\0"):
-            if line:
-                head, _, path = line.partition(b"\t")
-                mode, _, oid, size = head.split()
-                items.append(
-                    TreeItem(
-                        int(mode, 8),
-                        bytes.fromhex(oid.decode()),
-                        0 if size == b"-" else int(size),
-                        checked(path),
-                    )
-                )
-        return items
+    def contents(self, packed: Mapping[bytes, int], nodes: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
+        """The bytes of many objects by their raw ids, as many at a time as fit into memory.
+
+        `packed`: how many bytes each takes in its pack. One that is not in it, or cannot be read, is left out.
+        """
+        batch: list[str] = []
+        size = 0
+        for node in nodes:
+            if node in packed:
+                batch.append(node.hex())
+                size += packed[node]
+            if size > READ_AT_ONCE:
+                yield from self.read_raw(batch)
+                batch, size = [], 0
+        yield from self.read_raw(batch)
+
+    def read_raw(self, names: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:
+        """As `read_objects`, by raw id; what is missing or damaged is left out."""
+        return ((bytes.fromhex(name), raw) for name, raw in self.read_objects(names, missing_ok=True))
+
+    def tree(self, commit: Oid, under: bytes | None = None) -> list[TreeItem]:
+        """All paths of a commit's tree, folders included, or those of one folder; Damaged for a path that could lead
+        elsewhere."""
+        return [tree_item(line) for line in self.tree_lines(commit, under)]
+
+    def tree_lines(self, commit: Oid, under: bytes | None = None) -> list[bytes]:
+        """As `tree`, a line of git a path: equal lines are equal files."""
+        tops = () if under is None else (b"--", under + b"/")
+        listed = self.run("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit, *tops).stdout
+        return listed.split(b"\0")[:-1]
+
+    def changed_paths(self, old: Oid, new: Oid) -> list[RelPath]:
+        """The files whose bytes or modes differ between the trees of two commits; equal folders are not looked into."""
+        done = self.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)
+        return [checked(path) for path in done.stdout.split(b"\0") if path]
 
     def create_ref(self, name: str, commit: Oid, expected: Oid = NO_OID) -> bool:
         """Let a ref point at `commit` if it still points at `expected` (NO_OID: if there is none)."""
@@ -243,6 +265,14 @@ class Shadow:
         if ref_has_moved(done.stderr):
             return False
         raise failure(("update-ref", name), done)
+
+    def set_ref(self, name: str, commit: Oid) -> None:
+        """Let a ref point at `commit`, whatever it pointed at."""
+        self.run("update-ref", "--no-deref", name, commit)
+
+    def delete_ref(self, name: str) -> None:
+        """Remove a ref."""
+        self.run("update-ref", "--no-deref", "-d", name)
 
     def lineage(self, tip: Oid) -> list[Oid]:
         """A commit and those before it, newest first."""
@@ -271,6 +301,15 @@ def ref_has_moved(stderr: bytes) -> bool:
     """
     gone = b"unable to resolve reference" in stderr and b"reference broken" not in stderr
     return gone or b"already exists" in stderr or b"but expected" in stderr
+
+
+def tree_item(line: bytes) -> TreeItem:
+    """One line of `tree_lines`; Damaged for a path that could lead elsewhere."""
+    head, _, path = line.partition(b"\t")
+    mode, _, oid, size = head.split()
+    return TreeItem(
+        int(mode, 8), bytes.fromhex(oid.decode()), 0 if size == b"-" else int(size), checked(path)
+    )
 
 
 def checked(path: bytes) -> RelPath:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from tensortime import fsops
-from tensortime.errors import Damaged, StoreUnusable, message
+from tensortime.errors import Damaged, StoreUnusable
 from tensortime.formats import Digest
 from tensortime.withdrawn import Mark, file_id
 
@@ -351,7 +351,7 @@ def point_at_object(
         raise StoreUnusable(
             "no hard link is possible here: {problem}",
             problem=problem.strerror,
-            hint=message("use --link auto, or a destination on the file system of the store"),
+            hint="use --link auto, or a destination on the file system of the store",
         ) from problem
     return HARDLINK
 
@@ -365,7 +365,7 @@ def check_digest(digest: Digest, found: str, whole: bool) -> None:
 def no_reflink() -> StoreUnusable:
     """The error for an asked-for reflink that the file system does not have."""
     return StoreUnusable(
-        "this file system cannot share the bytes of files (no reflink)", hint=message("use --link auto")
+        "this file system cannot share the bytes of files (no reflink)", hint="use --link auto"
     )
 
 

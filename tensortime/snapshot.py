@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from tensortime import fsops, hardlinks, history, intake
 from tensortime.commits import gather
-from tensortime.errors import NoSpace, message
+from tensortime.errors import NoSpace, listing, message
 from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
 from tensortime.formats import is_under, text_of
@@ -88,7 +88,8 @@ def back_up_into(session: Session, taken: Intake, collector: Collector) -> Backu
             Gathered(found, taken, fresh, tuple(taken.skipped), cache.objects),
             collector,
         )
-    fold_when_due(store)
+    if options.large_until is None or time.monotonic() < options.large_until:
+        fold_when_due(store)
     tell_of_room(session)
     remember(session, cache, taken)
     linked = {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}
@@ -196,15 +197,25 @@ def take_in(
         else:
             (large if is_large else small).append(file)
     room = space_left(session.store, sum(file.size for file in small), options.max_store)
+    quick = options.large_until is not None
     monitor.begin("store", len(small) + len(large), sum(file.size for file in (*small, *large)))
     seen_before = moved_or_touched(cache)
     fresh = [file for file in large if not seen_before(file)]
-    announce(source, sidecar, without_links(source, sidecar, fresh, options, monitor), monitor)
+    if not quick:
+        announce(source, sidecar, without_links(source, sidecar, fresh, options, monitor), monitor)
     with ThreadPoolExecutor(intake.THREADS, "tensortime") as pool:
-        reading = intake.Reading(source, options.large_size, options.rehash, monitor, pool)
+        reading = intake.Reading(
+            source, options.large_size, options.rehash, monitor, pool, options.large_until
+        )
         large += intake.take_small(taken, reading, small, writer, cache.objects)
         intake.take_large(
-            taken, reading, large, sidecar, room=room, hash_first=seen_before, is_hardlink=options.is_hardlink
+            taken,
+            reading,
+            large,
+            sidecar,
+            room=Room(0) if quick else room,  # nothing is copied
+            hash_first=seen_before,
+            is_hardlink=options.is_hardlink,
         )
 
 
@@ -288,7 +299,7 @@ def without_links(
         monitor.warn(
             message(
                 "{path} cannot be hard-linked into {store} ({problem}): {size} are copied",
-                path=text_of(linked[0].path) + (f" and {len(linked) - 1} more" if len(linked) > 1 else ""),
+                path=listing([text_of(file.path) for file in linked], 1),
                 store=os.path.dirname(sidecar.folder),
                 problem=problem,
                 size=sum(file.size for file in linked),

@@ -15,6 +15,7 @@ from tensortime.errors import (
     NoStore,
     StoreBusy,
     StoreUnusable,
+    listing,
     message,
 )
 from tensortime.gitcommand import check_version
@@ -165,12 +166,10 @@ def open_store(folder: str) -> Store:
     """Open an existing store, mending what is missing; NoStore if there is none."""
     if not is_store(folder):
         refuse_unreadable(folder)
-        raise NoStore(
-            "no store here: {store} {state}",
-            store=folder,
-            state="is no store of TensorTime" if os.path.lexists(folder) else "does not exist",
-            hint="tensortime backup makes one; -C DIR or --store DIR name another place",
-        )
+        hint = "tensortime backup makes one; -C DIR or --store DIR name another place"
+        if os.path.lexists(folder):
+            raise NoStore("no store here: {store} is no store of TensorTime", store=folder, hint=hint)
+        raise NoStore("no store here: {store} does not exist", store=folder, hint=hint)
     refuse_links(folder)
     store_id, config_notice = read_config(folder)
     notices = [config_notice] if config_notice else []
@@ -241,10 +240,10 @@ def check_free(folder: str) -> Message | None:
     if not os.path.lexists(folder):
         return None
     if not os.path.isdir(folder):
-        raise foreign(folder, "it is not a folder")
+        raise foreign(folder, message("it is not a folder"))
     own_git = os.path.join(folder, ".git")
     if os.path.lexists(own_git) and not is_our_gitfile(own_git):
-        raise foreign(folder, "it is a git repository of its own")
+        raise foreign(folder, message("it is a git repository of its own"))
     with os.scandir(folder) as entries:
         others = [
             entry
@@ -253,7 +252,7 @@ def check_free(folder: str) -> Message | None:
         ]
     files = sorted(entry.name for entry in others if not entry.is_dir(follow_symlinks=False))
     if files:
-        raise foreign(folder, f"it holds {files[0]}")
+        raise foreign(folder, message("it holds {name}", name=files[0]))
     names = sorted(entry.name for entry in others)
     if not names:
         return None
@@ -261,11 +260,11 @@ def check_free(folder: str) -> Message | None:
         "{store} holds folders that TensorTime did not make (copies of version 0.1.0?): {names}; "
         "they stay as they are and are not backed up",
         store=folder,
-        names=", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else ""),
+        names=listing(names, 3),
     )
 
 
-def foreign(folder: str, why: str) -> ForeignFolder:
+def foreign(folder: str, why: Message) -> ForeignFolder:
     """The error for a folder that is somebody else's."""
     return ForeignFolder(
         "{folder} is not a store of TensorTime: {why}",

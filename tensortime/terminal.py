@@ -9,10 +9,16 @@ import time
 import traceback
 from typing import TextIO
 
-from tensortime import render
-from tensortime.errors import Message
+from tensortime.errors import Message, message
+from tensortime.messages import ENGLISH, Translator
+from tensortime.text import files_text, fit, printable, seconds_text, size_text
 
-WORDS = {"scan": "looking", "store": "storing", "place": "restoring", "check": "checking"}
+WORDS = {
+    "scan": message("looking"),
+    "store": message("storing"),
+    "place": message("restoring"),
+    "check": message("checking"),
+}
 PATIENCE = 1.0
 """Seconds before a step shows its progress."""
 PAUSE = 0.1
@@ -37,13 +43,18 @@ def is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
-def message_text(line: Message) -> str:
+def wants_colour(stream: TextIO | None) -> bool:
+    """Whether text on this stream may be coloured (https://no-color.org: any NO_COLOR that is not empty forbids it)."""
+    return is_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def message_text(line: Message, tr: Translator) -> str:
     """A message from the library for a person: sizes become readable."""
     values = {
-        key: render.size_text(value) if key == "size" and isinstance(value, int) else value
+        key: size_text(value) if key == "size" and isinstance(value, int) else value
         for key, value in line.values.items()
     }
-    return render.printable(line.template.format(**values))
+    return printable(tr(line.template, **values))
 
 
 def bug_report(problem: BaseException) -> str:
@@ -67,8 +78,15 @@ def bug_report(problem: BaseException) -> str:
 class TerminalMonitor:
     """Says notices at once, and draws a progress line for steps that take longer than a second."""
 
-    def __init__(self, stream: TextIO | None, prefix: str = "tensortime: ", *, progress: bool = True) -> None:
-        self.stream, self.prefix = stream, prefix
+    def __init__(
+        self,
+        stream: TextIO | None,
+        prefix: str = "tensortime: ",
+        *,
+        progress: bool = True,
+        tr: Translator = ENGLISH,
+    ) -> None:
+        self.stream, self.prefix, self.tr = stream, prefix, tr
         self.progress = progress and is_terminal(stream)
         self.step, self.files, self.size = "", 0, 0
         self.done_files, self.done_size = 0, 0
@@ -93,18 +111,24 @@ class TerminalMonitor:
 
     def draw(self, seconds: float) -> None:
         """The progress line: a bar where the total is known, rate and remaining time."""
-        rate = self.done_size / seconds
-        word = WORDS.get(self.step, self.step)
+        rate, tr = self.done_size / seconds, self.tr
+        word = tr.text(WORDS.get(self.step, self.step))
         if self.size:
             part = min(self.done_size / self.size, 1.0)
-            bar = "#" * int(part * 20)
-            left = render.seconds_text(math.ceil((self.size - self.done_size) / rate)) if rate else "?"
-            line = f"{word} [{bar:<20}] {part:4.0%} of {render.size_text(self.size)}, "
-            line += f"{render.size_text(int(rate))}/s, {left} left"
+            seconds_left = math.ceil((self.size - self.done_size) / rate) if rate else None
+            line = tr(
+                "{step} [{bar}] {part:4.0%} of {size}, {rate}/s, {left} left",
+                step=word,
+                bar=f"{'#' * int(part * 20):<20}",
+                part=part,
+                size=size_text(self.size),
+                rate=size_text(int(rate)),
+                left="?" if seconds_left is None else seconds_text(seconds_left, tr),
+            )
         else:
-            line = f"{word} {self.done_files:,} files"
+            line = tr("{step} {files}", step=word, files=files_text(self.done_files, tr))
         width = shutil.get_terminal_size((80, 24)).columns
-        self.put("\r" + render.fit(self.prefix + line, width - 1) + "\x1b[K")
+        self.put("\r" + fit(self.prefix + line, width - 1) + "\x1b[K")
         self.visible = True
 
     def clear(self) -> None:
@@ -123,9 +147,10 @@ class TerminalMonitor:
     def say(self, line: Message) -> None:
         """A notice."""
         self.clear()
-        write_line(self.stream, self.prefix + message_text(line))
+        write_line(self.stream, self.prefix + message_text(line, self.tr))
 
     def warn(self, line: Message) -> None:
         """A warning."""
         self.clear()
-        write_line(self.stream, self.prefix + "warning: " + message_text(line))
+        warning = self.tr("warning: {text}", text=message_text(line, self.tr))
+        write_line(self.stream, self.prefix + warning)

@@ -5,8 +5,8 @@ tensortime 0.1.0, by position and by keyword.
 """
 
 import contextlib
+import functools
 import os
-import select
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,21 +16,23 @@ from tensortime import ranks
 from tensortime.errors import (
     BadConfig,
     ForeignFolder,
+    Message,
     NotAProject,
     OutsideProject,
     TensorTimeError,
     UsageError,
     message,
 )
+from tensortime.messages import Translator
 from tensortime.names import ExperimentName, default_name, problem_of, suggest_name
 from tensortime.reports import BackupReport
 
 PathLike = str | os.PathLike[str]
 
 PREFIX = ">> tensortime: "
-PROMPT = "note for this experiment (Enter: none) "
+PROMPT = message("note for this experiment (Enter: none)")
 PROMPT_SECONDS = 60.0
-"""Without a key for so long the training goes on without a note."""
+"""Without a key for so long the training goes on."""
 
 NOTHING_DONE = BackupReport(experiment=None)
 
@@ -62,11 +64,16 @@ class TimeMachine:
         self.note = self._suffix = exp_suffix or ""
         self.experiment: ExperimentName | None = None
         """The experiment's name, once there is a backup."""
-        self._wanted = None if exp_dir is None else name_of(exp_dir)
+        self._wanted = None if exp_dir is None else self._name_of(exp_dir)
         self._lock = threading.Lock()
         # Asked for here, as in 0.1.0: before the data are loaded, while the person still looks.
         if exp_dir is None and exp_suffix is None and can_ask():
-            self.note = ask_note()
+            self.note = ask_note(self.tr)
+
+    @functools.cached_property
+    def tr(self) -> Translator:
+        """The person's language."""
+        return translator(self.backup_dir)
 
     def backup(
         self,
@@ -106,7 +113,9 @@ class TimeMachine:
             try:
                 return self._back_up(ignored, added, params, metrics, rehash)
             except KeyboardInterrupt:
-                warn_line("interrupted: no backup was made, nothing half done is left behind")
+                warn_line(
+                    message("interrupted: no backup was made, nothing half done is left behind"), self.tr
+                )
                 raise
             except Exception as problem:
                 if (
@@ -115,8 +124,19 @@ class TimeMachine:
                     or (isinstance(problem, UsageError) and not self._is_surroundings(problem))
                 ):
                     raise
-                warn(problem)
+                warn(problem, self.tr)
                 return NOTHING_DONE
+
+    def _name_of(self, text: str) -> ExperimentName:
+        """The experiment name nearest to `text`; BadName if nothing of it can be one. Said where it differs."""
+        if problem_of(text) is None:
+            return ExperimentName(text)
+        name = ExperimentName(suggest_name(text) or text)
+        line = message(
+            "the name {text} is not possible everywhere: {name} is used", text=repr(text), name=name
+        )
+        warn_line(line, self.tr)
+        return name
 
     def _is_surroundings(self, problem: UsageError) -> bool:
         """Whether the call was right and the folder around it is not.
@@ -141,11 +161,13 @@ class TimeMachine:
         from tensortime import api, render
         from tensortime.terminal import TerminalMonitor, write_line
 
-        monitor = TerminalMonitor(sys.stderr, PREFIX)
+        monitor = TerminalMonitor(sys.stderr, PREFIX, tr=self.tr)
         if ignore and add is not None:
             monitor.warn(message("ignore has no effect together with add"))
         joined = os.environb.get(b"TENSORTIME_EXPERIMENT", b"").decode("utf-8", "surrogateescape") or None
-        name = self.experiment or (name_of(joined) if joined else self._wanted)
+        if joined is None and self.experiment is None and self._wanted is None:
+            joined = begun_by_hook(self.backup_dir)
+        name = self.experiment or (self._name_of(joined) if joined else self._wanted)
         if name is None and self._suffix and self.note != self._suffix:
             # Both were given: the suffix is what the name is looked for by.
             name = default_name(datetime.now(), self._suffix)
@@ -171,7 +193,7 @@ class TimeMachine:
                 message("the name {wanted} is taken: this is {name}", wanted=name, name=report.experiment)
             )
         self.experiment = report.experiment
-        for line in render.backup_text(report):
+        for line in render.backup_text(report, self.tr):
             write_line(sys.stderr, PREFIX + line)
         return report
 
@@ -195,14 +217,11 @@ def paths_of(values: Sequence[PathLike] | None, name: str) -> list[str]:
     return [os.fspath(value) for value in values]
 
 
-def name_of(text: str) -> ExperimentName:
-    """The experiment name nearest to `text`; BadName if nothing of it can be one. Said where it differs."""
-    if not problem_of(text):
-        return ExperimentName(text)
-    nearest = suggest_name(text)
-    name = ExperimentName(nearest or text)
-    warn_line(f"the name {text!r} is not possible everywhere: {name} is used")
-    return name
+def translator(store: str | None = None) -> Translator:
+    """The language of the person in front of this training."""
+    from tensortime import api
+
+    return api.translator(start_folder(), store)
 
 
 def configured_strict() -> bool:
@@ -227,11 +246,17 @@ def start_folder() -> str | None:
         here = os.path.realpath(os.getcwd())
     except OSError:
         return folder
-    from tensortime.project import is_wide
+    from tensortime.project import start_of
 
-    inside = folder == here or folder.startswith(here.rstrip("/") + "/")
-    # cron and many a job start in the home folder: the script's own folder says what they are about.
-    return here if inside and not is_wide(here) else folder
+    return start_of(folder, here)
+
+
+def begun_by_hook(backup_dir: str | None) -> str | None:
+    """The experiment that the shell hook began for this very command, just before it started."""
+    from tensortime import api, handover
+
+    place, _ = api.locate(start_folder(), backup_dir)
+    return handover.claim(os.path.join(place.store, ".cache"), place.project)
 
 
 def is_installed(script: str) -> bool:
@@ -262,34 +287,34 @@ def can_ask() -> bool:
         return False
 
 
-def ask_note() -> str:
-    """The note that a person types; empty after PROMPT_SECONDS without a line."""
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        sys.stderr.write(PREFIX + PROMPT)
-        sys.stderr.flush()
-        ready, _, _ = select.select([sys.stdin], [], [], PROMPT_SECONDS)
-        if ready:
-            return sys.stdin.readline().strip()
-        sys.stderr.write("\n")
+def ask_note(tr: Translator) -> str:
+    """The note that a person types; empty after PROMPT_SECONDS without a key."""
+    from tensortime.prompt import ask_line
+
+    with contextlib.suppress(OSError, ValueError):
+        typed = ask_line(sys.stdin.fileno(), sys.stderr, f"{PREFIX}{tr.text(PROMPT)} ", PROMPT_SECONDS)
+        if typed is not None:
+            return typed
+        warn_line(message("no answer, it goes on without a note (later: tensortime note @ TEXT)"), tr)
     return ""
 
 
-def warn(problem: Exception) -> None:
+def warn(problem: Exception, tr: Translator) -> None:
     """One clear warning about a backup that failed; training goes on."""
     if isinstance(problem, TensorTimeError):
-        hint = f" ({problem.hint})" if str(problem.hint) else ""
-        warn_line(f"NO BACKUP was made: {problem}{hint}; training goes on")
-        return
-    from tensortime.terminal import bug_report
+        told: Message | str = problem.message
+        if str(problem.hint):
+            told = message("{problem} ({hint})", problem=problem.message, hint=problem.hint)
+    else:
+        from tensortime.terminal import bug_report
 
-    warn_line(
-        f"NO BACKUP was made: {type(problem).__name__}: {problem}; details in {bug_report(problem)}; training goes on"
-    )
+        kind = f"{type(problem).__name__}: {problem}"
+        told = message("{problem}; details in {file}", problem=kind, file=bug_report(problem))
+    warn_line(message("NO BACKUP was made: {problem}; training goes on", problem=told), tr)
 
 
-def warn_line(text: str) -> None:
+def warn_line(line: Message, tr: Translator) -> None:
     """A warning on stderr that cannot itself fail."""
-    from tensortime.render import printable
-    from tensortime.terminal import write_line
+    from tensortime.terminal import message_text, write_line
 
-    write_line(sys.stderr, PREFIX + printable(text))
+    write_line(sys.stderr, PREFIX + message_text(line, tr))

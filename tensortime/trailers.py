@@ -35,6 +35,7 @@ KNOWN = [
     "Command",
     "Params",
     "Metrics",
+    "Edited-Ns",
 ]
 
 
@@ -60,6 +61,8 @@ class BackupFacts:
     command: tuple[str, ...] = ()
     params: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, object] = field(default_factory=dict)
+    edited_ns: int = 0
+    """When the note was changed, nanoseconds since 1970; 0: never."""
     unknown: tuple[tuple[str, str], ...] = ()
     """Trailers that a later version wrote: kept as they are."""
 
@@ -80,6 +83,8 @@ def encode_message(facts: BackupFacts) -> bytes:
     for key, value in (("Command", facts.command), ("Params", facts.params), ("Metrics", facts.metrics)):
         if value:
             rows.append((key, one_line(value)))
+    if facts.edited_ns:
+        rows.append(("Edited-Ns", str(facts.edited_ns)))
     rows += facts.unknown
     trailers = "".join(f"{key}: {value}\n" for key, value in rows)
     return bytes_of(f"{facts.note}\n\n{trailers}" if facts.note else trailers)
@@ -137,6 +142,7 @@ def decode_message(text: str) -> BackupFacts:
             command=tuple(str(word) for word in command),
             params=typed(rows, "Params", {}),
             metrics=typed(rows, "Metrics", {}),
+            edited_ns=int(rows.get("Edited-Ns", "0")),
             unknown=tuple((key, value) for key, value in rows.items() if key not in KNOWN),
         )
     except (KeyError, TypeError, RecursionError) as problem:

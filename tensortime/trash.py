@@ -48,7 +48,8 @@ from tensortime.worktrees import read_line, records
 Move = tuple[str, str, Oid]
 """A ref, the ref it becomes, and the commit that both name."""
 
-FULL_DISK = ("no space left", "quota exceeded")
+FULL_DISK = ("no space left", "quota exceeded", "couldn't write", "could not write")
+"""What git says, in lower case, where a ref finds no room; the file's name follows, the reason often does not."""
 
 
 def plan_named(catalog: Catalog, experiments: Iterable[Experiment]) -> RemovalPlan:
@@ -151,8 +152,9 @@ def transact(store: Store, rows: bytes) -> None:
     said = done.stderr.decode("utf-8", "replace").strip()
     if any(words in said.lower() for words in FULL_DISK):
         raise NoSpace(
-            "the disk is so full that not even the trash can be written",
-            hint="remove a file of your own from that disk, of a few kilobytes; then tensortime gc --trash",
+            "no ref can be written, the disk is probably full: {said}",
+            said=said[:500],
+            hint="make a few kilobytes of room on that disk with a file of your own, then type it again",
         )
     if ref_has_moved(done.stderr):
         raise StoreBusy(

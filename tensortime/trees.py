@@ -78,7 +78,7 @@ class Contents:
     root_mode: int
     """Permission bits of the project's own folder."""
     extra: Mapping[bytes, bytes] = field(default_factory=dict)
-    """Files of `.tensortime/` that a later version wrote: kept as they are."""
+    """Files of `.tensortime/` beside those that every backup has; also such that a later version wrote."""
 
     @property
     def regular(self) -> Iterator[SmallFile | LargeFile]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 
 from tensortime import clearance, trash, usage
-from tensortime.api import PathLike, as_meant, environment_failure, locate, resolve, visible
+from tensortime.api import PathLike, as_meant, environment_failure, locate, resolve_among, visible
 from tensortime.errors import StoreUnusable, TensorTimeError, UsageError, message
 from tensortime.inventory import (
     ClearingReport,
@@ -38,14 +38,14 @@ def du(
     place, _ = locate(directory, store)
     opened = open_store(place.store)
     own, catalog = visible(place, opened)
-    named = [resolve(place, opened, refused_number(text)).experiment for text in experiments]
+    named = [resolve_among(opened, own, catalog, whole(text)).experiment for text in experiments]
     shown = list({one.name: one for one in named}.values())
     if not named:
         shown = list((catalog if everything else own).experiments)
     return usage.measure(opened, shown, together=bool(named), paths=paths)
 
 
-def refused_number(text: str) -> str:
+def whole(text: str) -> str:
     """The text of an experiment; UsageError for `NAME:2`: the room of one backup alone cannot be had."""
     name, colon, number = text.rpartition(":")
     if colon and name and number.isdecimal():
@@ -117,7 +117,8 @@ def plan_removal(place: Place, opened: Store, experiments: Sequence[str], rules:
         return choose(own.experiments, rules)
     for text in experiments:
         trash.refuse_single_backup(text)
-    return trash.plan_named(catalog, [resolve(place, opened, text).experiment for text in experiments])
+    named = [resolve_among(opened, own, catalog, text).experiment for text in experiments]
+    return trash.plan_named(catalog, named)
 
 
 def freeable(opened: Store, plan: RemovalPlan) -> int | None:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from datetime import datetime
 
-from tensortime.errors import Message
 from tensortime.formats import iso_time
 from tensortime.inventory import (
     ClearingReport,
@@ -14,8 +13,19 @@ from tensortime.inventory import (
     UndeleteReport,
     UsageReport,
 )
-from tensortime.messages import ENGLISH, Translator
-from tensortime.render import LISTED, LONG, cells, fit_middle, pad, printable, quoted, size_text, when_text
+from tensortime.messages import Translator
+from tensortime.text import (
+    LISTED,
+    LONG,
+    cells,
+    fit_middle,
+    listed,
+    pad,
+    printable,
+    quoted,
+    size_text,
+    when_text,
+)
 
 SHOWN = 20
 """Rows of `du` on a terminal."""
@@ -41,21 +51,34 @@ def columns(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) ->
     return lines
 
 
-def usage_text(
-    report: UsageReport, limit: int, width: int, now: datetime, tr: Translator = ENGLISH
-) -> list[str]:
+def usage_text(report: UsageReport, limit: int, width: int, now: datetime, tr: Translator) -> list[str]:
     """`du` on a terminal."""
     width = min(width, LONG)
     shown = report.experiments[:limit]
     header = (tr("IF REMOVED"), tr("IN ALL"), tr("BACKUPS"), tr("WHEN"), tr("EXPERIMENT"))
     rows = [
-        (size_text(one.freed), size_text(one.bytes), str(one.backups), when_text(one.time_ns, now), one.name)
+        (
+            size_text(one.freed),
+            size_text(one.bytes),
+            str(one.backups),
+            when_text(one.time_ns, now, tr),
+            one.name,
+        )
         for one in shown
     ]
     lines = (
         columns(header, rows, width) if rows else [tr("no experiment yet: tensortime backup makes the first")]
     )
     lines += more_line(len(report.experiments), len(shown), tr)
+    lines += [
+        tr(
+            "{name}: its restored folder holds {size} more",
+            name=fit_middle(printable(one.name), max(width - 42, LEAST)),
+            size=size_text(one.held),
+        )
+        for one in shown
+        if one.held
+    ]
     if report.together is not None:
         lines.append(tr("if all of these went: {size}", size=size_text(report.together)))
     if report.paths is not None:
@@ -79,7 +102,7 @@ def totals_text(report: UsageReport, width: int, tr: Translator) -> list[str]:
         (all_of.packs, tr("small files and history, packs: {count}", count=f"{all_of.pack_count:,}")),
     ]
     optional = [
-        (all_of.shared, tr("of these shared by experiments: freed when all of them go (du A B… adds up)")),
+        (all_of.shared, tr("of these shared: freed when all that share them go (du A B adds up)")),
         (all_of.linked, tr("of these hard links to files of yours: no removal frees them")),
         (all_of.unreached, tr("needed by nothing: tensortime gc frees it")),
         (all_of.others, tr("kept by restored folders, pins and branches alone")),
@@ -121,7 +144,7 @@ def usage_lines(report: UsageReport) -> list[str]:
     ]
 
 
-def removal_text(report: RemovalReport, tr: Translator = ENGLISH) -> list[str]:
+def removal_text(report: RemovalReport, tr: Translator) -> list[str]:
     """What `rm` ends with: what went, what takes it back, and that nothing is freed yet."""
     gone = [str(one.name) for one in report.plan.removed]
     if report.dry_run:
@@ -132,15 +155,18 @@ def removal_text(report: RemovalReport, tr: Translator = ENGLISH) -> list[str]:
     elif not gone:
         return [tr("nothing to remove: every experiment is kept")]
     else:
-        lines = [tr("in the trash now: {names}", names=some(gone, tr))]
+        lines = [tr("in the trash now: {names}", names=listed(gone, tr))]
         named = " ".join(map(command_word, gone)) if len(gone) <= LISTED else tr("NAME…")
         lines.append(tr("take back: tensortime undelete {names}", names=named))
     if report.freeable is not None and gone:
+        size, count = size_text(report.freeable), report.trashed
         lines.append(
-            tr(
-                "nothing is freed yet: tensortime gc --trash would free {size}, with all {count} in the trash",
-                size=size_text(report.freeable),
-                count=report.trashed,
+            tr("tensortime gc --trash would then free {size} ({count} in the trash)", size=size, count=count)
+            if report.dry_run
+            else tr(
+                "nothing is freed yet: tensortime gc --trash frees {size} ({count} in the trash)",
+                size=size,
+                count=count,
             )
         )
     return [*lines, *open_text(report.open_worktrees, tr)]
@@ -151,29 +177,17 @@ def plan_text(plan: RemovalPlan, tr: Translator) -> list[str]:
     words = {True: tr("keep"), False: tr("remove")}
     width = max(map(cells, words.values()))
     return [
-        f"{pad(words[one.keep], width)}  {printable(one.experiment.name)}  ({printable(said(one.reason, tr))})"
+        f"{pad(words[one.keep], width)}  {printable(one.experiment.name)}  ({printable(tr.text(one.reason))})"
         for one in plan.choices
     ]
-
-
-def said(reason: Message, tr: Translator) -> str:
-    """A reason in the reader's language."""
-    return tr.message(reason)
 
 
 def open_text(folders: Sequence[Restored], tr: Translator) -> list[str]:
     """The restored folders of what was removed."""
     return [
-        tr("its restored folder stays as it is: {path}", path=printable(one.path)) for one in folders[:LISTED]
+        tr("its restored folder stays, and keeps what it came from: {path}", path=printable(one.path))
+        for one in folders[:LISTED]
     ]
-
-
-def some(names: Sequence[str], tr: Translator) -> str:
-    """The first of many names, and how many more."""
-    listed = ", ".join(map(printable, names[:LISTED]))
-    if len(names) <= LISTED:
-        return listed
-    return tr("{names} and {count} more", names=listed, count=len(names) - LISTED)
 
 
 def command_word(name: str) -> str:
@@ -181,19 +195,19 @@ def command_word(name: str) -> str:
     return quoted(printable(name))
 
 
-def clearing_text(report: ClearingReport, tr: Translator = ENGLISH) -> list[str]:
+def clearing_text(report: ClearingReport, tr: Translator) -> list[str]:
     """What `rm --worktree` ends with."""
     folder = report.folder
     lines = [tr("removed the restored folder {path}", path=printable(folder.path))]
     if report.changed:
-        lines.append(tr("with it went: {paths}", paths=some(report.changed, tr)))
+        lines.append(tr("with it went: {paths}", paths=listed(report.changed, tr)))
     if report.pin:
         lines.append(tr("commits that were made in it are kept as {ref}", ref=printable(report.pin)))
     name = command_word(f"{folder.experiment}:{folder.number}")
     return [*lines, tr("restore: tensortime restore {name}", name=name)]
 
 
-def undelete_text(report: UndeleteReport, tr: Translator = ENGLISH) -> list[str]:
+def undelete_text(report: UndeleteReport, tr: Translator) -> list[str]:
     """What `undelete` ends with."""
     return [
         tr("{name} is back", name=printable(one.experiment))
@@ -207,12 +221,12 @@ def undelete_text(report: UndeleteReport, tr: Translator = ENGLISH) -> list[str]
     ]
 
 
-def trash_text(trash: Trash, limit: int, width: int, now: datetime, tr: Translator = ENGLISH) -> list[str]:
+def trash_text(trash: Trash, limit: int, width: int, now: datetime, tr: Translator) -> list[str]:
     """What `undelete` without a name lists."""
     if not trash.entries:
         return [tr("the trash is empty")]
     rows = [
-        (when_text(one.removed_ns, now), size_text(one.experiment.bytes), one.experiment.name)
+        (when_text(one.removed_ns, now, tr), size_text(one.experiment.bytes), one.experiment.name)
         for one in trash.entries[:limit]
     ]
     lines = columns((tr("REMOVED"), tr("SIZE"), tr("EXPERIMENT")), rows, min(width, LONG))
@@ -226,4 +240,12 @@ def trash_lines(trash: Trash) -> list[str]:
         f"{printable(one.experiment.name)}\t{iso_time(one.removed_ns)}\t{one.experiment.backups}"
         f"\t{one.experiment.files}\t{one.experiment.bytes}"
         for one in trash.entries
+    ]
+
+
+def damaged_trash(trash: Trash, tr: Translator) -> list[str]:
+    """A line for each ref in the trash that leads to no readable backup."""
+    return [
+        tr("damaged: {ref}: {reason}", ref=printable(one.ref), reason=printable(tr.known(one.reason)))
+        for one in trash.damaged
     ]

@@ -1,7 +1,7 @@
 """What a store's experiments cost: what each refers to, what each keeps alone, and where the bytes are. Reads no data."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tensortime import fsops
 from tensortime.errors import Damaged, UnsupportedFormat
@@ -25,7 +25,6 @@ from tensortime.reach import (
     WORKTREE,
     Reach,
     Root,
-    batches,
     node_of,
     read_reach,
 )
@@ -41,28 +40,49 @@ def measure(
     store: Store, shown: Sequence[Experiment], *, together: bool = False, paths: bool = False
 ) -> UsageReport:
     """What these experiments cost; `together`: also what would be freed if all of them went; `paths`: by path too."""
-    folders = [one for _, one in restored_folders(store)]
+    folders = list(restored_folders(store))
     reach = read_reach(store)
-    names = sorted({root.name for root in reach.roots if root.kind == EXPERIMENT})
-    groups = [*(roots_of(reach, name) for name in names), trash_roots(reach), other_roots(reach)]
-    *alone, trash, others = reach.exclusive(groups)
-    freed = dict(zip(names, map(reach.freed_bytes, alone), strict=True))
-    rows = [usage_of(reach, one, freed.get(one.name, 0)) for one in shown]
+    groups = roots_by_name(reach)
+    *alone, trash, others = reach.exclusive([*groups.values(), trash_roots(reach), other_roots(reach)])
+    freed = dict(zip(groups, map(reach.freed_bytes, alone), strict=True))
+    held = held_by_folders(reach, groups, folders)
+    own = ([root for root in groups.get(one.name, []) if root.kind == EXPERIMENT] for one in shown)
+    rows = [
+        usage_of(one, size, freed.get(one.name, 0), held)
+        for one, size in zip(shown, reach.held_by_each(own), strict=True)
+    ]
     rows.sort(key=lambda row: (-row.freed, -row.bytes, -row.time_ns))
     return UsageReport(
         experiments=tuple(rows),
         together=freed_by(reach, shown) if together else None,
         totals=totals_of(store, reach, alone, trash, others),
         store=store.folder,
-        worktrees=tuple((one, disk_bytes(one.path)) for one in folders),
+        worktrees=tuple((one, disk_bytes(one.path)) for _, one in folders),
         paths=path_usage(store.shadow, reach, shown) if paths else None,
         missing=len(reach.gaps) + len(reach.missing_objects()),
     )
 
 
-def roots_of(reach: Reach, name: str) -> list[Root]:
-    """An experiment and its tags: they go into the trash together."""
-    return [root for root in reach.roots if root.name == name and root.kind in (EXPERIMENT, TAG)]
+def roots_by_name(reach: Reach) -> dict[str, list[Root]]:
+    """Each experiment with its tags: they go into the trash together."""
+    groups: dict[str, list[Root]] = {root.name: [root] for root in reach.roots if root.kind == EXPERIMENT}
+    for root in reach.roots:
+        if root.kind == TAG and root.name in groups:
+            groups[root.name].append(root)
+    return groups
+
+
+def held_by_folders(
+    reach: Reach, groups: Mapping[str, list[Root]], folders: Iterable[tuple[str, Restored]]
+) -> dict[str, int]:
+    """What would be freed if an experiment went together with the folders that it was restored into."""
+    came_from = {text_of(os.fsencode(os.path.basename(admin))): one.experiment for admin, one in folders}
+    wider: dict[str, list[Root]] = {}
+    for root in reach.roots:
+        name = came_from.get(root.name, "") if root.kind == WORKTREE else ""
+        if name in groups:
+            wider.setdefault(name, list(groups[name])).append(root)
+    return {name: reach.freed_bytes(reach.exclusive([roots])[0]) for name, roots in wider.items()}
 
 
 def trash_roots(reach: Reach) -> list[Root]:
@@ -75,16 +95,15 @@ def other_roots(reach: Reach) -> list[Root]:
     return [root for root in reach.roots if root.kind in (WORKTREE, PIN, OTHER)]
 
 
-def usage_of(reach: Reach, one: Experiment, freed: int) -> ExperimentUsage:
-    """The row of one experiment."""
-    roots = [root for root in roots_of(reach, one.name) if root.kind == EXPERIMENT]
-    held = reach.held_bytes(reach.closure(roots))
-    return ExperimentUsage(one.name, one.time_ns, one.backups, held, freed)
+def usage_of(one: Experiment, size: int, freed: int, held: Mapping[str, int]) -> ExperimentUsage:
+    """The row of one experiment; `freed` by it alone, `held`: by it and its restored folders."""
+    return ExperimentUsage(one.name, one.time_ns, one.backups, size, freed, held.get(one.name, freed) - freed)
 
 
 def freed_by(reach: Reach, experiments: Iterable[Experiment], *, with_trash: bool = False) -> int:
     """What would be freed if all of these went; `with_trash`: together with what the trash holds already."""
-    roots = [root for one in experiments for root in roots_of(reach, one.name)]
+    groups = roots_by_name(reach)
+    roots = [root for one in experiments for root in groups.get(one.name, [])]
     (nodes,) = reach.exclusive([[*roots, *(trash_roots(reach) if with_trash else ())]])
     return reach.freed_bytes(nodes)
 
@@ -133,8 +152,8 @@ def disk_bytes(folder: str) -> int:
 
 def path_usage(shadow: Shadow, reach: Reach, shown: Sequence[Experiment]) -> tuple[PathUsage, ...]:
     """The paths of these experiments' backups, those first whose contents over time take most."""
-    roots = [root for one in shown for root in roots_of(reach, one.name)]
-    nodes = reach.closure(roots)
+    groups = roots_by_name(reach)
+    nodes = reach.closure(root for one in shown for root in groups.get(one.name, []))
     contents: dict[bytes, set[bytes]] = {}
     for path, node in (*small_paths(shadow, reach, nodes), *large_paths(shadow, reach, nodes)):
         contents.setdefault(path, set()).add(node)
@@ -146,7 +165,7 @@ def small_paths(shadow: Shadow, reach: Reach, nodes: set[bytes]) -> Iterator[tup
     """Every path in the trees of these commits with each blob it had; a folder that did not change is walked once."""
     trees = [node for node in nodes if node in reach.leaves and len(node) == 20]
     rows: dict[bytes, list[TreeEntry]] = {}
-    for oid, raw in read_batches(shadow, reach, trees):
+    for oid, raw in shadow.contents(reach.packed, trees):
         rows[oid] = decode_tree(raw)
     tops = {child for node in nodes - set(trees) for child in reach.inner.get(node, ()) if child in rows}
     pending = [(b"", tree) for tree in tops]
@@ -169,7 +188,7 @@ def large_paths(shadow: Shadow, reach: Reach, nodes: set[bytes]) -> Iterator[tup
     """Every path in the manifests of these commits with each object it had."""
     shards = {node[1:] for node in nodes if len(node) == 21 and node.startswith(b"s")}
     blobs = {node[1:] for node in nodes if len(node) == 21}
-    for oid, raw in read_batches(shadow, reach, sorted(blobs)):
+    for oid, raw in shadow.contents(reach.packed, sorted(blobs)):
         files = {b"manifest": HEADER, b"manifest.d/x": raw} if oid in shards else {b"manifest": raw}
         try:
             manifest = decode_manifest(files)
@@ -178,13 +197,6 @@ def large_paths(shadow: Shadow, reach: Reach, nodes: set[bytes]) -> Iterator[tup
         for entry in manifest.large():
             if entry.digest is not None:
                 yield entry.path, node_of(entry.digest)
-
-
-def read_batches(shadow: Shadow, reach: Reach, nodes: Iterable[bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """The bytes of these git objects; one that cannot be read is left out."""
-    for batch in batches(reach.packed, nodes):
-        for name, raw in shadow.read_objects([node.hex() for node in batch], missing_ok=True):
-            yield bytes.fromhex(name), raw
 
 
 def worktrees_of(folders: Iterable[Restored], names: Iterable[str]) -> tuple[Restored, ...]:

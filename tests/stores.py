@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from blake3 import blake3
@@ -23,11 +24,17 @@ def forge(
     *,
     files: Mapping[bytes, bytes] | None = None,
     modes: Mapping[bytes, int] | None = None,
+    meta: Mapping[bytes, bytes] | None = None,
+    params: Mapping[str, object] | None = None,
+    metrics: Mapping[str, object] | None = None,
 ) -> None:
-    """Publish an experiment whose tree holds `files` and whose manifest says `rows`, checked by nobody."""
+    """Publish an experiment whose tree holds `files` and whose manifest says `rows`, checked by nobody.
+
+    `meta`: files of `.tensortime/`, such as `run.json`.
+    """
     store, modes = open_store(str(project / "tensortime")), modes or {}
     lines = [json.dumps(row).encode() for row in ({"format": 1}, *rows)]
-    meta = {b"manifest": b"\n".join(lines) + b"\n", b"exclude": b"", b"run.json": b"{}\n"}
+    meta = {b"manifest": b"\n".join(lines) + b"\n", b"exclude": b"", b"run.json": b"{}\n", **(meta or {})}
     known: set[bytes] = set()
     with PackWriter(store.path(".shadow", "objects", "pack"), store.path(".tmp")) as writer:
         git = {
@@ -36,6 +43,7 @@ def forge(
         }
         top = write_tree(writer, known, Layout(git, Manifest({})), meta)
         facts = BackupFacts("", 1, 1_800_000_000_000_000_000, "host", str(project), "done", 1, 1)
+        facts = replace(facts, params=params or {}, metrics=metrics or {})
         data = encode_commit(top, [], 1_800_000_000, encode_message(facts))
         writer.add(pack_object(Kind.COMMIT, data))
         writer.finish()

@@ -17,28 +17,31 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
-    time_machine  commands
-    terminal
-    upkeep_text  render_maintenance
-    render  documents
+    upkeep_commands  maintenance_commands
+    time_machine  commands  hook  manual
+    terminal  prompt  render_diff  render_maintenance
+    render  documents  upkeep_text
+    recollection
+    text
     upkeep  maintenance
     api
     extraction  purging  health
-    snapshot  checkout  usage  clearance  fsck  prune
+    snapshot  checkout  editing  stored  present  usage  clearance  fsck  prune
     repair
     garbage
     publication  census  reading  repacking  leftovers
     commits  destination  reach  trash
     intake  worktrees  session
-    history  project  scan  folding  hardlinks  retention
+    history  project  scan  folding  hardlinks  comparison  retention
     walk
     glances
-    findings  inventory
-    reports  store  ignoring  trees
+    findings  hunks  conditions  pairs  inventory
+    reports  differences  store  ignoring  trees  collector
     mending  environment  statcache
-    shadow  repository  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor
+    pushed  interpreter  machine  launch  trackers  notebook
+    shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover
     gitcommand  redaction  messages  packreader  withdrawn
-    errors  formats  fsops  packs  ranks  chinese
+    errors  formats  fsops  packs  ranks  chinese  commandline
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
 
@@ -46,7 +49,7 @@ LEVEL = {
     name: number for number, line in enumerate(reversed(LAYERS.strip().splitlines())) for name in line.split()
 }
 TOP = {"__init__", "__main__"}
-FACES = {"cli", "commands", "time_machine", "__main__"}
+FACES = {"cli", "commands", "hook", "time_machine", "__main__", "maintenance_commands", "upkeep_commands"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {
@@ -125,6 +128,12 @@ def test_nothing_starts_processes_behind_the_door() -> None:
     forbidden = re.compile(f"{starts}|{changes}")
     found = {(name, call) for name in MODULES for call in calls(parsed(name)) if forbidden.fullmatch(call)}
     assert not found
+
+
+def test_only_the_hook_ends_the_process() -> None:
+    """A shell waits for the hook, whatever it hangs on; nobody else may end a process without its clean-up."""
+    ends = {"os._exit", "os.abort", "os.kill"}
+    assert {name for name in MODULES if ends & set(calls(parsed(name)))} == {"hook"}
 
 
 def test_only_the_faces_speak() -> None:

@@ -107,7 +107,7 @@ def test_backup_says_what_is_stored_what_is_not_and_how_to_come_back(tmp_path: P
     first, left_out, restore = done.stdout.splitlines()
     name = restore.removeprefix("restore: tensortime restore ")
     assert name.endswith("-lr-3e-4")
-    assert first.startswith(f"backed up {name}: 2 files, 1.0 MB (1.0 MB new) in ")
+    assert first.startswith(f"backed up {name}: 2 files, 1.0 MB (1.1 MB new) in ")
     assert left_out == "left out: .env (a secret?)"
 
 

@@ -14,7 +14,7 @@ from builders import Entry, Tree, run_cli, snapshot_of
 
 import tensortime
 from tensortime import api
-from tensortime.render import printable
+from tensortime.text import printable
 
 PACKAGE = str(Path(tensortime.__file__).parent.parent)
 LARGE = (1 << 20) + 1

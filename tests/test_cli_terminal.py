@@ -1,21 +1,17 @@
 """What a person sees on a terminal: the table of log, progress, no control characters; and output nobody reads."""
 
-import os
 import re
 import subprocess
 import sys
-import unicodedata
 from pathlib import Path
 
-import pexpect
 import pytest
 from builders import Tree, run_cli
+from terminals import columns_of, on_terminal
 
-import tensortime
 from tensortime import api
 from tensortime.monitor import NullMonitor
 
-PACKAGE = str(Path(tensortime.__file__).parent.parent)
 NOTES = [
     ("plain", "a note"),
     (
@@ -39,30 +35,6 @@ def noted(tmp_path: Path) -> Tree:
     for name, note in NOTES:
         api.backup(directory=tree.root, name=name, note=note)
     return tree
-
-
-def on_terminal(*words: str, cwd: Path, columns: int = 80, variables: dict[str, str] | None = None) -> str:
-    """All that a command writes to a terminal so wide, as the terminal gets it."""
-    env = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    child = pexpect.spawn(
-        sys.executable,
-        list(words),
-        cwd=str(cwd),
-        env={**env, "TERM": "xterm-256color", "PYTHONPATH": PACKAGE, **(variables or {})},
-        encoding="utf-8",
-        dimensions=(24, columns),
-        timeout=60,
-    )
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0, child.before
-    return (child.before or "").replace("\r\n", "\n")
-
-
-def columns_of(text: str) -> int:
-    """The cells that a terminal fills, counted without the code under test."""
-    wide = sum(unicodedata.east_asian_width(char) in "WF" for char in text)
-    return len(text) + wide - sum(unicodedata.combining(char) != 0 for char in text)
 
 
 @pytest.mark.parametrize("columns", [80, 40, 132])

@@ -122,7 +122,7 @@ def test_an_unknown_key_that_is_near_to_none_gets_the_list(tmp_path: Path) -> No
         ("follow = [1]", "a list of patterns"),
         ("hardlink = {}", "a list of patterns"),
         ("backup_dir = 3", "a text"),
-        ('lang = ""', "a text"),
+        ('lang = "fr"', '"en" or "zh"'),
         ('strict = "yes"', "true or false"),
         ("strict = 1", "true or false"),
     ],

@@ -15,7 +15,8 @@ from repositories import git, is_alive, known, make_repository, python, wait_unt
 
 from tensortime import environment
 from tensortime import repository as repository_module
-from tensortime.environment import describe_run, host_id, start_collecting
+from tensortime.collector import start_collecting
+from tensortime.environment import describe_run, host_id
 from tensortime.formats import bytes_of
 from tensortime.repository import GitCalls, user_repository
 
@@ -35,7 +36,11 @@ def repository(tmp_path: Path) -> Path:
 
 def test_the_command_is_the_one_that_was_typed() -> None:
     """sys.orig_argv: with the interpreter and its options, which sys.argv has lost."""
-    code = "import json; from tensortime.environment import describe_run; print(json.dumps(describe_run()))"
+    code = (
+        "import json; from tensortime.environment import describe_run; "
+        "from tensortime.interpreter import this_interpreter; "
+        "print(json.dumps({**describe_run(), 'python': this_interpreter().facts}))"
+    )
     facts = json.loads(python(code, "--lr", "3e-4", "实验"))
     assert facts["command"][0] == sys.executable
     assert facts["command"][1] == "-c"
@@ -45,6 +50,7 @@ def test_the_command_is_the_one_that_was_typed() -> None:
         "implementation": "cpython",
         "executable": sys.executable,
         "prefix": sys.prefix,
+        "source": "this process",
     }
 
 
@@ -62,7 +68,7 @@ def test_a_deleted_current_folder(tmp_path: Path) -> None:
     (tmp_path / "gone").mkdir()
     code = (
         "import os; os.chdir(sys.argv[2]); os.rmdir(sys.argv[2]);"
-        "from tensortime.environment import start_collecting; facts = start_collecting(sys.argv[1]).finish(30);"
+        "from tensortime.collector import start_collecting; facts = start_collecting(sys.argv[1]).finish(30)[0];"
         "print(facts['cwd'], facts['git']['branch'], facts['git'].get('error'))"
     )
     assert python(code, str(repository), str(tmp_path / "gone")) == "None main None\n"
@@ -99,12 +105,14 @@ def test_the_host_keeps_its_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_collecting_gives_the_whole_of_it(repository: Path, tmp_path: Path) -> None:
     """The run and the repository, ready for run.json; finish may be called again."""
     collector = start_collecting(str(repository), argv=["python", "train.py"])
-    facts = collector.finish(30)
-    assert set(facts) == {"command", "cwd", "python", "platform", "host", "pid", "git"}
+    facts, files = collector.finish(30)
+    always = {"command", "cwd", "python", "platform", "host", "pid", "machine", "git"}
+    assert always <= set(facts) <= {*always, "environment", "launch"}
+    assert set(files) == {b"packages.txt"}
     assert facts["command"] == ["python", "train.py"]
     assert facts["git"] == user_repository(str(repository))
-    assert collector.finish(0) == facts
-    assert start_collecting(str(tmp_path)).finish(30)["git"] is None
+    assert collector.finish(0) == (facts, files)
+    assert start_collecting(str(tmp_path)).finish(30)[0]["git"] is None
     json.dumps(facts)
 
 
@@ -113,7 +121,7 @@ def test_a_finished_answer_costs_no_wait(repository: Path) -> None:
     collector = start_collecting(str(repository))
     wait_until(lambda: threading.active_count() == 1)
     start = time.perf_counter()
-    assert "error" not in collector.finish(1)["git"]
+    assert "error" not in collector.finish(1)[0]["git"]
     assert time.perf_counter() - start < 0.2
 
 
@@ -149,7 +157,7 @@ def test_what_git_cannot_tell_in_time(repository: Path, slow_git: Callable[[], b
     collector = start_collecting(str(repository))
     wait_until(slow_git)
     start = time.perf_counter()
-    facts = collector.finish(0.05)["git"]
+    facts = collector.finish(0.05)[0]["git"]
     assert time.perf_counter() - start < 1
     assert facts["error"] == "not known in time"
     assert (facts["head"], facts["branch"], facts["dirty"]) == (head, "main", None)
@@ -186,6 +194,6 @@ def test_where_no_thread_can_start(repository: Path, monkeypatch: pytest.MonkeyP
 
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
-        facts = start_collecting(str(repository)).finish(1)
+        facts, _ = start_collecting(str(repository)).finish(1)
     assert facts["git"] == {"error": "can't start new thread"}
     assert facts["cwd"] == os.getcwd()

@@ -66,6 +66,7 @@ def test_the_sample_message_is_a_backup() -> None:
         command=("python", "train.py", "--lr", "3e-4"),
         params={"lr": 0.0003},
         metrics={"accuracy": 0.97},
+        edited_ns=1795600000000000000,
     )
     assert encode_message(facts).decode() == text
     assert re.findall(r"^([A-Z][\w-]*): ", text, re.MULTILINE) == KNOWN

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import Tree, run_cli
+from builders import Tree, run_cli, user_git
+from stores import forge
 
 from tensortime import errors
 
@@ -15,7 +16,13 @@ VERBS = {
     "backup": ("backup", "--name", "x"),
     "log": ("log",),
     "show": ("show", "base"),
+    "config": ("config",),
     "restore": ("restore", "base"),
+    "du": ("du", "base", "--paths"),
+    "rm": ("rm", "--keep-last", "1"),
+    "rm --worktree": ("rm", "--worktree", "--force", "base"),
+    "undelete": ("undelete", "base"),
+    "undelete without a name": ("undelete",),
     "verify": ("verify",),
     "gc": ("gc",),
     "purge": ("purge", "train.py", "--yes"),
@@ -43,6 +50,21 @@ def shape(value: object, *, free: bool = False) -> object:
     return type(value).__name__
 
 
+def prepare(verb: str, tree: Tree) -> None:
+    """Make what a verb speaks of: a restored folder, with a commit of its own, and an experiment in the trash."""
+    if verb in ("du", "rm", "rm --worktree"):
+        run_cli("restore", "base", cwd=tree.root)
+        run_cli("backup", "--name", "final", cwd=tree.root)
+    if verb == "rm --worktree":
+        folder = Tree(tree.root / "tensortime/base").file("train.py", b"mine").root
+        user_git("commit", "-q", "-a", "-m", "mine", cwd=folder)
+        (folder / "notes.txt").write_text("mine")
+    if verb == "verify":
+        (tree.root / "tensortime/.shadow/refs/experiments/gone").write_text("1" * 40 + "\n")
+    if verb.startswith("undelete"):
+        run_cli("rm", "base", cwd=tree.root)
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_document_is_as_its_example(tmp_path: Path, verb: str) -> None:
     """Real output and example have the same fields of the same types in the same order."""
@@ -51,10 +73,36 @@ def test_every_document_is_as_its_example(tmp_path: Path, verb: str) -> None:
     run_cli("backup", "--name", "base", cwd=tree.root)
     if verb == "show":
         run_cli("backup", "--name", "base", "--add", "train.py", cwd=tree.root)
-    if verb == "verify":
-        (tree.root / "tensortime/.shadow/refs/experiments/gone").write_text("1" * 40 + "\n")
+    prepare(verb, tree)
     found = json.loads(run_cli(*VERBS[verb], "--json", cwd=tree.root).stdout)
     assert json.dumps(shape(found)) == json.dumps(shape(example(verb)))
+
+
+def test_the_document_of_diff_is_as_its_example(tmp_path: Path) -> None:
+    """Two backups that differ in all that the example shows: the same fields of the same types in the same order."""
+    root = Tree(tmp_path / "p").file("train.py").root
+    run_cli("backup", cwd=root)
+    for name, lr, ignored in (("a", 3e-4, []), ("b", 1e-4, [{"path": "data", "rule": "ignore=['data']"}])):
+        run = {
+            "command": ["python", "train.py", "--lr", str(lr)],
+            "python": {"version": "3"},
+            "git": {"branch": name},
+            "host": name,
+            "ignored": ignored,
+        }
+        forge(
+            root,
+            name,
+            [],
+            files={b"train.py": name.encode(), **({} if ignored else {b"data/x.csv": b"1"})},
+            meta={b"run.json": json.dumps(run).encode(), b"packages.txt": b"numpy==" + name.encode()},
+            params={"lr": lr},
+            metrics={"accuracy": lr},
+        )
+    found = json.loads(run_cli("diff", "a", "b", "--patch", "--json", cwd=root).stdout)
+    document = example("diff")
+    assert (found.pop("unknown"), document.pop("unknown")) == ([], ["packages"])
+    assert json.dumps(shape(found)) == json.dumps(shape(document))
 
 
 def kinds(error: type[errors.TensorTimeError]) -> dict[str, int]:

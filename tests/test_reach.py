@@ -5,6 +5,7 @@ git and a slow walk over every backup are the judges.
 
 import json
 import os
+import random
 import shutil
 import time
 from collections.abc import Iterable
@@ -108,7 +109,7 @@ def test_what_only_one_experiment_keeps(project: Path) -> None:
 
 def test_exclusive_is_what_the_slow_definition_says(tmp_path: Path) -> None:
     """Over experiments that share whole folders, single files and objects in every combination, the one walk finds
-    the same as the difference of two closures for each group."""
+    the same as the difference of two closures for each group; so it is with the bytes that each of them reaches."""
     bulk = Bulk(tmp_path / "p")
     for number in range(24):
         small = {b"%d/%d.py" % (bit, number >> bit): b"%d" % bit for bit in range(5)}
@@ -122,6 +123,7 @@ def test_exclusive_is_what_the_slow_definition_says(tmp_path: Path) -> None:
         others = [root for root in reach.roots if root not in group]
         assert found == reach.closure(group) - reach.closure(others)
     assert any(reach.exclusive(groups))
+    assert reach.held_by_each(groups) == [reach.held_bytes(reach.closure(group)) for group in groups]
 
 
 def test_every_ref_and_every_worktree_is_a_root(project: Path) -> None:
@@ -237,6 +239,40 @@ def test_damage_is_a_gap_and_not_a_failure(project: Path) -> None:
     assert [root.name for root in needing] == ["a", "b"]
 
 
+def test_packs_that_have_rotted(project: Path) -> None:
+    """Wherever a bit is flipped or bytes are zeroed, also where git takes a commit for a file then or answers with half
+    an object: what cannot be relied on is a gap, or nothing that was kept is missed. (Files are not read.)"""
+    whole, chance = reach_of(project), random.Random(5)
+    packs = {path: path.read_bytes() for path in (project / "tensortime/.shadow/objects/pack").glob("*.pack")}
+    gaps = 0
+    for _ in range(80):
+        for path, data in packs.items():
+            start, count = chance.randrange(12, len(data) - 24), chance.choice((1, 4, 60))
+            rotten = bytes(count) if count > 1 else bytes([data[start] ^ 1 << chance.randrange(8)])
+            path.chmod(0o600)
+            path.write_bytes((data[:start] + rotten + data[start + count :])[: len(data)])
+        reach = reach_of(project)
+        gaps += bool(reach.gaps)
+        assert reach.gaps or reach.live == whole.live
+        assert reach.live <= whole.live | {gap.node for gap in reach.gaps}
+        assert reach.objects == whole.objects
+    assert gaps > 40
+
+
+def test_a_worktree_record_that_is_broken(project: Path) -> None:
+    """An index that git cannot read is a gap, as what is staged there is not known; a file that is no record, or one
+    that goes away at this moment, is nothing."""
+    admin = project / "tensortime/.shadow/worktrees/b"
+    tensortime.restore("b", directory=project)
+    (admin.parent / "stray").write_text("x")
+    (admin.parent / "link").symlink_to(admin)
+    assert reach_of(project).gaps == ()
+    (admin / "index").write_bytes(b"DIRC, or what is left of it")
+    (gap,) = reach_of(project).gaps
+    assert gap.node == b"b" and "staged" in gap.problem
+    assert tensortime.du(directory=project).missing == 1
+
+
 def test_objects_that_are_gone(project: Path) -> None:
     """A digest that a manifest names and the sidecar does not have is listed."""
     store = open_store(str(project / "tensortime"))
@@ -252,7 +288,7 @@ def test_a_thousand_experiments_in_seconds(tmp_path: Path) -> None:
     started = time.monotonic()
     reach = read_reach(store)
     alone = reach.exclusive([[root] for root in reach.roots])
-    held = [reach.held_bytes(reach.closure([root])) for root in reach.roots]
+    held = reach.held_by_each([root] for root in reach.roots)
     assert time.monotonic() - started < 10
     assert len(reach.roots) == len(alone) == len(held) == 1000
     assert {len(objects(nodes)) for nodes in alone} == {1}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from repositories import CANARY, PACKAGE, contents, git, known, make_repository, python, watched_home
 
-from tensortime.environment import start_collecting
+from tensortime.collector import start_collecting
 from tensortime.repository import user_repository
 
 
@@ -104,10 +104,18 @@ def test_leaked_variables_change_nothing(
 ) -> None:
     """E01: the answer is that of a clean environment, and both repositories keep every byte and time."""
     (repository / "sub").mkdir()
+    (repository / "same.py").write_text("same\n")
+    git(repository, "add", ".")
+    git(repository, "commit", "-q", "-m", "second")
+    git(repository, "init", "-q", "--bare", "../o")
     git(repository, "remote", "add", "origin", "../o")
-    os.utime(repository / "train.py", (1, 1))
+    git(repository, "push", "-q", "origin", "main")
+    (repository / "train.py").write_text("lr = 2\n")
+    os.utime(repository / "same.py", (1, 1))
     expected = known(repository)
     assert (expected["branch"], expected["remotes"]) == ("main", {"origin": "../o"})
+    facts, files = start_collecting(str(repository)).finish(30)
+    assert facts["git"] == {**expected, "pushed": {"commit": expected["head"], "patch": 187}}
     script = tmp_path / "script"
     script.write_text(f"#!/bin/sh\ntouch '{tmp_path}/{CANARY}'\n")
     script.chmod(0o755)
@@ -116,7 +124,8 @@ def test_leaked_variables_change_nothing(
         for name, value in leaks(decoy, str(script))[leak].items():
             patch.setenv(name, value)
         assert user_repository(str(repository / "sub")) == expected
-        assert start_collecting(str(repository)).finish(30)["git"] == expected
+        leaked, same = start_collecting(str(repository)).finish(30)
+        assert (leaked["git"], same[b"pushed.patch"]) == (facts["git"], files[b"pushed.patch"])
     assert contents(tmp_path) == before
 
 
@@ -219,7 +228,7 @@ def test_nothing_is_printed_or_logged(repository: Path) -> None:
     """A program that logs everything at DEBUG sees its own lines alone, and no word of git."""
     code = (
         "import logging; logging.basicConfig(level=logging.DEBUG, stream=sys.stdout);"
-        "from tensortime.environment import start_collecting; from tensortime.repository import user_repository;"
+        "from tensortime.collector import start_collecting; from tensortime.repository import user_repository;"
         "user_repository(sys.argv[1]); start_collecting(sys.argv[1]).finish(30);"
         "logging.debug('the log of the program itself')"
     )

@@ -86,7 +86,7 @@ def pack(store: Path) -> bytes:
 def main(project: str, out: str) -> None:
     """Two backups of one experiment, one of another."""
     os.umask(0o022)
-    environment.describe_run = lambda argv=None: dict(RUN)
+    environment.describe_run = lambda argv=None, folder=None: dict(RUN)
     environment.short_hash = lambda data: "0b4e7fa8c1d2e3f4"
     tree, trees = Tree(project), {}
     fill(tree)

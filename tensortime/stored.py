@@ -1,0 +1,142 @@
+"""A backup, or two of them, as `diff` compares them."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from tensortime import history
+from tensortime.commits import contents_of
+from tensortime.differences import Side
+from tensortime.errors import Damaged
+from tensortime.formats import META, RelPath, bytes_of, text_of
+from tensortime.manifest import FILE, SMALL, SYMLINK, Manifest
+from tensortime.packages import decode_packages
+from tensortime.packs import Kind, object_id
+from tensortime.pairs import State, items_of, output_folders
+from tensortime.shadow import Shadow, tree_item
+from tensortime.store import Store
+
+FOLDER_LINE = b"040000 "
+
+
+class Stored:
+    """What is read of a backup."""
+
+    def __init__(self, store: Store, target: history.Target) -> None:
+        self.shadow, self.target = store.shadow, target
+        with history.damage_in(target):
+            self.lines = self.shadow.tree_lines(target.commit)
+            prefix = b"\t" + META + b"/"
+            self.meta = history.read_meta(
+                self.shadow, [tree_item(line) for line in self.lines if prefix in line]
+            )
+            self.manifest = history.manifest_of(self.meta)
+            self.outputs, self.first_run = made_later(self.shadow, target, self.manifest)
+
+    def modes(self) -> set[RelPath]:
+        """The small files of which the manifest, too, says something."""
+        return {one.path for one in self.manifest.entries.values() if one.kind == SMALL}
+
+    def files(self) -> list[bytes]:
+        """The paths of all files and links."""
+        own = META + b"/"
+        paths = (line.partition(b"\t")[2] for line in self.lines if not line.startswith(FOLDER_LINE))
+        return [path for path in paths if not path.startswith(own)] + [*outside_git(self.manifest)]
+
+    def state(self, passed_over: Collection[bytes] = ()) -> State:
+        """All that is compared, without the paths of some lines."""
+        shadow, target = self.shadow, self.target
+        with history.damage_in(target):
+            tree = [tree_item(line) for line in self.lines if line not in passed_over]
+            contents, run = contents_of(tree, self.meta), history.run_of(self.meta)
+            facts = history.read_facts(shadow, target.commit)
+        files = {path: (one.oid, one.size, one.permissions) for path, one in contents.small.items()}
+        large = {path: (raw(one.digest), one.size, one.permissions) for path, one in contents.large.items()}
+        links = {path: (one.oid, one.target) for path, one in contents.links.items()}
+        folders = {path: (one.permissions, one.empty) for path, one in contents.folders.items()}
+        items = items_of({**files, **large}, links, folders, self.manifest.umask)
+        packages = self.meta.get(b"packages.txt")
+
+        def read(paths: Sequence[RelPath]) -> Mapping[RelPath, bytes]:
+            with history.damage_in(target):
+                return read_blobs(shadow, {path: items[path].identity or b"" for path in paths})
+
+        name, number = target.experiment.name, target.number
+        first = self.first_run
+        return State(
+            Side(name, number, target.commit, facts.note, facts.time_ns, facts.project),
+            items,
+            # A backup that adds looks only at what it adds.
+            {**({"outside": first["outside"]} if "outside" in first else {}), **run},
+            self.outputs,
+            output_folders(self.files(), self.outputs) if self.outputs else frozenset(),
+            left_out_of(run) | left_out_of(first),
+            facts.params,
+            facts.metrics,
+            None if packages is None else decode_packages(packages),
+            read,
+        )
+
+
+def of_backup(store: Store, target: history.Target) -> State:
+    """One backup of an experiment. Damaged, GitFailed."""
+    return Stored(store, target).state()
+
+
+def of_backups(store: Store, target: history.Target, other: history.Target) -> tuple[State, State]:
+    """Two backups, without most of what is the same in both. Damaged, GitFailed."""
+    a, b = Stored(store, target), Stored(store, other)
+    alike, told = set(a.lines) & set(b.lines), a.modes() | b.modes()
+    # Folders stay: whether one is empty shows only there.
+    same = {line for line in alike if not line.startswith(FOLDER_LINE)}
+    if told:
+        same = {line for line in same if line.partition(b"\t")[2] not in told}
+    return a.state(same), b.state(same)
+
+
+def raw(digest: str) -> bytes:
+    """The 32 bytes of a digest."""
+    return bytes.fromhex(digest.removeprefix("blake3:"))
+
+
+def left_out_of(run: Mapping[str, object]) -> frozenset[RelPath]:
+    """The paths that a backup ignored or skipped, as run.json lists them."""
+    found = set()
+    for key in ("ignored", "skipped"):
+        rows = run.get(key)
+        for row in rows if isinstance(rows, list) else []:
+            if isinstance(row, dict) and isinstance(row.get("path"), str):
+                found.add(RelPath(bytes_of(row["path"])))
+    return frozenset(found)
+
+
+def made_later(
+    shadow: Shadow, target: history.Target, manifest: Manifest
+) -> tuple[frozenset[RelPath], Mapping[str, object]]:
+    """The paths that an experiment's later backups added or changed, and the run.json of its first."""
+    first = history.read_history(shadow, target.commit)[-1:]
+    if not first or first[0].number >= target.number:
+        return frozenset(), {}
+    meta = history.read_meta(shadow, shadow.tree(first[0].commit, META))
+    before, after = outside_git(history.manifest_of(meta)), outside_git(manifest)
+    paths = {path for path in shadow.changed_paths(first[0].commit, target.commit) if not is_meta(path)}
+    paths |= {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+    return frozenset(paths), history.run_of(meta)
+
+
+def is_meta(path: bytes) -> bool:
+    """Whether a path is one of those that each backup writes itself."""
+    return path.startswith(META + b"/")
+
+
+def outside_git(manifest: Manifest) -> dict[RelPath, object]:
+    """What the manifest alone holds, by path: digests, and the targets of links."""
+    entries = manifest.entries.values()
+    return {one.path: one.digest or one.target for one in entries if one.kind in (FILE, SYMLINK)}
+
+
+def read_blobs(shadow: Shadow, wanted: Mapping[RelPath, bytes]) -> dict[RelPath, bytes]:
+    """The bytes of small files, checked against their ids; Damaged names the first that is not whole."""
+    blobs = dict(shadow.read_objects(sorted({oid.hex() for oid in wanted.values()}), missing_ok=True))
+    for path, oid in wanted.items():
+        if oid.hex() not in blobs or object_id(Kind.BLOB, blobs[oid.hex()]) != oid:
+            raise Damaged("the bytes of {path} are missing or damaged", path=text_of(path))
+    return {path: blobs[oid.hex()] for path, oid in wanted.items()}
