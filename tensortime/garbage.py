@@ -18,6 +18,7 @@ from tensortime.formats import Digest, text_of
 from tensortime.gitobjects import GitObjects, read_whole
 from tensortime.leftovers import Leftover, find_leftovers, size_of
 from tensortime.packreader import PackDamaged
+from tensortime.packs import FANOUT_END, OID_SIZE, PACK_HEADER
 from tensortime.project import read_parent
 from tensortime.reach import (
     EXPERIMENT,
@@ -44,6 +45,9 @@ LOOSE_SECONDS = 14 * 86400.0
 
 HALF = 0.5
 """A pack of which nobody needs more than this part is written anew."""
+
+BLOCK = 4096
+"""Bytes that a file takes at least: a small pack that would take no fewer blocks is not worth to be written anew."""
 
 REFLOG_ID = re.compile(rb"\b[0-9a-f]{40}\b")
 
@@ -323,12 +327,19 @@ def judge_packs(
         size = sum(needed[name][oid] for oid in own)
         if not needed[name]:
             dead.append((name, packs[name].size))
-        elif size < totals[name] * HALF or any(
-            oid in condemned and oid not in live for oid in packs[name].entries
-        ):
+            continue
+        purged = any(oid in condemned and oid not in live for oid in packs[name].entries)
+        saved = packs[name].size - (pack_size(size, len(own)) if own else 0)
+        if purged or (size < totals[name] * HALF and saved > 0):
             elsewhere = {oid: home[oid] for oid in needed[name] if oid not in own}
-            rewrites.append(Rewrite(name, packs[name].size, own, elsewhere, packs[name].size - size))
+            rewrites.append(Rewrite(name, packs[name].size, own, elsewhere, max(saved, 0)))
     return tuple(dead), tuple(rewrites)
+
+
+def pack_size(entries: int, count: int) -> int:
+    """The bytes on disk of a pack with so many bytes of so many objects, and of its idx."""
+    files = (PACK_HEADER.size + entries + OID_SIZE, FANOUT_END + count * (OID_SIZE + 8) + 2 * OID_SIZE)
+    return sum(-(-size // BLOCK) * BLOCK for size in files)
 
 
 def held_by(facts: Facts, plan: GcPlan) -> tuple[tuple[str, int], ...]:

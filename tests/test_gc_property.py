@@ -91,7 +91,9 @@ class Bench:
         reach = read_reach(open_store(str(root / "tensortime")))
         assert reach.objects.keys() <= reach.live
         dead = reach.packed.keys() - reach.live
-        assert sum(reach.packed[oid] for oid in dead) <= sum(reach.packed.values()) / 2
+        packs = len(list((root / "tensortime/.shadow/objects/pack").glob("*.pack")))
+        # A pack that takes no fewer blocks without them keeps its dead objects.
+        assert sum(reach.packed[oid] for oid in dead) <= sum(reach.packed.values()) / 2 + 4096 * packs
         assert tensortime.gc(directory=root, trash=True).freed == 0
         assert tensortime.verify(read_data="all", directory=root).problems == ()
 
