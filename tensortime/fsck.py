@@ -103,12 +103,13 @@ def take_census(
     """Read all that the roots need."""
     census = Census(objects)
     findings.files.update(objects.broken)
-    monitor.begin("look", len(roots), 0)
+    monitor.begin("check", 0, 0)
     for root in sorted(roots, key=lambda one: ORDER.index(one.kind)):
+        before = len(census.blobs)
         census.take(root, alone=alone)
         if root.kind in (EXPERIMENT, TRASHED) and not census.is_backup(root.tips[0]):
             findings.refs[root.ref] = "it names no backup"
-        monitor.advance(1, 0)
+        monitor.advance(len(census.blobs) - before, 0)
     return census
 
 

@@ -36,7 +36,7 @@ from tensortime.reach import (
     read_reach,
 )
 from tensortime.repacking import ENDINGS
-from tensortime.store import Store
+from tensortime.store import DEAD_SECONDS, STALE_SECONDS, Store
 from tensortime.withdrawn import Withdrawn, read_withdrawn
 from tensortime.worktrees import records
 
@@ -157,7 +157,7 @@ def read_facts(store: Store, now: float, *, alone: bool) -> Facts:
         frozenset(wrong_ones(objects, reach, live)),
         packs,
         loose,
-        tuple(half_packs(folder, now)),
+        tuple(half_packs(folder, now - (STALE_SECONDS if alone else DEAD_SECONDS))),
         tuple(find_leftovers(store, now, alone=alone)),
         size_of(aside),
         read_withdrawn(store.folder),
@@ -204,15 +204,15 @@ def wrong_ones(objects: GitObjects, reach: Reach, live: Set[bytes]) -> Iterator[
             yield oid
 
 
-def half_packs(folder: str, now: float) -> Iterator[Leftover]:
-    """Files of packs whose idx or pack is missing, older than a minute."""
+def half_packs(folder: str, before: float) -> Iterator[Leftover]:
+    """Files of packs whose idx or pack is missing, last written before a time: a backup may just be at it."""
     names = set(os.listdir(folder))
     for name in sorted(names):
         stem, ending = os.path.splitext(name)
         whole = {stem + ".pack", stem + ".idx"} <= names
         if name.startswith("pack-") and ending in ENDINGS and not whole:
             info = os.lstat(os.path.join(folder, name))
-            if now - info.st_mtime > 60:
+            if info.st_mtime < before:
                 yield Leftover(os.path.join(folder, name), info.st_blocks * 512)
 
 

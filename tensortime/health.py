@@ -241,7 +241,7 @@ def check_store(store: Store) -> Check:
         return Check("health", WORTH_KNOWING, problem.message)
     if report.problems:
         said = message(
-            "{count} problems in {backups} backups: tensortime verify names them",
+            "problems: {count}, in backups: {backups}; tensortime verify names them",
             count=len(report.problems),
             backups=report.backups,
         )
@@ -250,7 +250,7 @@ def check_store(store: Store) -> Check:
         "health",
         FINE,
         message(
-            "{backups} backups, all is there (tensortime verify --read-data reads every byte)",
+            "all is there, backups: {backups} (tensortime verify --read-data reads every byte)",
             backups=report.backups,
         ),
     )
@@ -283,13 +283,13 @@ def check_coverage(store: Store) -> Iterator[Check]:
 def left_out(kind: str, count: int, names: str) -> Message:
     """What the newest backup does not hold, in words."""
     if kind == "skipped":
-        return message("{count} could not be stored: {names}", count=count, names=names)
+        return message("could not be stored: {count}: {names}", count=count, names=names)
     if kind == "ignored":
         return message(
-            "{count} left out by a rule (! in .ttignore takes one back): {names}", count=count, names=names
+            "left out by a rule (! in .ttignore takes one back): {count}: {names}", count=count, names=names
         )
     return message(
-        "{count} links lead out of the project (follow stores that): {names}", count=count, names=names
+        "links that lead out of the project (follow stores that): {count}: {names}", count=count, names=names
     )
 
 

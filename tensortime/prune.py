@@ -8,15 +8,15 @@ file systems) nothing is deleted that was not withdrawn a day before: since then
 """
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tensortime import fsops
+from tensortime import fsops, grace
+from tensortime.condemned import Condemned, condemned_file, read_condemned
 from tensortime.errors import GitFailed, Message, NoSpace, StoreBusy, TensorTimeError, message
-from tensortime.formats import Digest, bytes_of, parse_digest, text_of
+from tensortime.formats import Digest, bytes_of, text_of
 from tensortime.garbage import Facts, GcPlan, Rewrite, disk_size, freed_by, is_trash, make_plan, read_facts
 from tensortime.gitobjects import GitObjects
 from tensortime.leftovers import Leftover
@@ -28,18 +28,9 @@ from tensortime.reports import GcReport
 from tensortime.shadow import failure, ref_has_moved
 from tensortime.store import LOCK_WAIT, Store
 from tensortime.withdrawn import (
-    UNUSED,
     Mark,
-    Withdrawn,
-    changing_withdrawn,
-    file_id,
-    read_withdrawn,
-    write_withdrawn,
 )
 from tensortime.worktrees import mend_worktrees
-
-GRACE_NS = 24 * 3600 * 1_000_000_000
-"""Where locks cannot be trusted: so long something is withdrawn before it is deleted."""
 
 MARGIN = 4 << 20
 """Bytes that must stay free while packs are copied."""
@@ -47,14 +38,6 @@ MARGIN = 4 << 20
 
 ATTEMPTS = 5
 """How often the facts are read again because refs have moved meanwhile."""
-
-
-@dataclass(frozen=True)
-class Condemned:
-    """What was purged, and must not stay in any pack: git's blobs, and objects."""
-
-    blobs: frozenset[bytes] = frozenset()
-    digests: frozenset[Digest] = frozenset()
 
 
 @dataclass
@@ -88,11 +71,6 @@ class Tally:
     notes: list[Message] = field(default_factory=list)
 
 
-def now_ns() -> int:
-    """The time."""
-    return time.time_ns()
-
-
 def collect(store: Store, *, trash: bool, dry_run: bool, monitor: Monitor) -> GcReport:
     """Free what nobody needs; `trash`: what is in the trash too; `dry_run`: only say what that would be.
 
@@ -102,15 +80,15 @@ def collect(store: Store, *, trash: bool, dry_run: bool, monitor: Monitor) -> Gc
     trusted = fsops.trusts_locks(store.folder)
     if dry_run:
         with store.in_use():
-            plan = make_plan(read_facts(store, now_ns() / 1e9, alone=False), trash=trash)
+            plan = make_plan(read_facts(store, grace.now_ns() / 1e9, alone=False), trash=trash)
         return report_of(plan, Tally(freed=plan.frees), started, dry_run=True)
     tally = Tally()
-    condemned = read_condemned(store)
+    condemned = read_condemned(store.folder)
     with holding(store, trusted):
         if trusted:  # else a restore that runs could lose its record
             with contextlib.suppress(OSError):
                 mend_worktrees(store)
-        plan = delete(store, trash, trusted, Copied(condemned=condemned.blobs), tally, monitor)
+        plan = delete(store, trash, trusted, Copied(condemned=condemned.blobs), tally)
     plan = rewrite_packs(store, plan, trash, trusted, condemned, tally, monitor)
     forget_condemned(store, condemned)
     return report_of(plan, tally, started, dry_run=False)
@@ -134,7 +112,7 @@ def rewrite_packs(
     except OSError as problem:
         tally.notes.append(message("no pack could be written anew: {problem}", problem=problem.strerror))
     with holding(store, trusted):
-        return delete(store, trash, trusted, copied, tally, monitor)
+        return delete(store, trash, trusted, copied, tally)
 
 
 def sweep_condemned(
@@ -142,7 +120,7 @@ def sweep_condemned(
 ) -> Condemned:
     """Delete what a purge condemned; returns what of it is still there, as something else needs it."""
     with holding(store, trusted):
-        plan = delete(store, False, trusted, Copied(condemned=condemned.blobs), tally, monitor)
+        plan = delete(store, False, trusted, Copied(condemned=condemned.blobs), tally)
     rewrite_packs(store, plan, False, trusted, condemned, tally, monitor)
     return forget_condemned(store, condemned)
 
@@ -157,32 +135,11 @@ def forget_condemned(store: Store, condemned: Condemned) -> Condemned:
     digests = frozenset(one for one in condemned.digests if os.path.lexists(sidecar.path_of(one)))
     waiting = any(oid not in live for oid in blobs) or any(node_of(one) not in live for one in digests)
     if not waiting:
-        remove_file(condemned_file(store))
+        remove_file(condemned_file(store.folder))
     return Condemned(
         frozenset(oid for oid in blobs if oid in live),
         frozenset(one for one in digests if node_of(one) in live),
     )
-
-
-def condemned_file(store: Store) -> str:
-    """Where it is remembered what a purge has to delete."""
-    return store.path(".shadow", "purging")
-
-
-def read_condemned(store: Store) -> Condemned:
-    """What a purge has still to delete."""
-    try:
-        rows = json.loads(fsops.read_file(condemned_file(store)))
-        blobs, digests = map(bytes.fromhex, rows["blobs"]), map(parse_digest, rows["digests"])
-        return Condemned(frozenset(blobs), frozenset(digests))
-    except (OSError, ValueError, TypeError, KeyError):
-        return Condemned()
-
-
-def write_condemned(store: Store, condemned: Condemned) -> None:
-    """Remember what has to go."""
-    rows = {"blobs": sorted(oid.hex() for oid in condemned.blobs), "digests": sorted(condemned.digests)}
-    fsops.write_atomic(condemned_file(store), json.dumps(rows).encode())
 
 
 @contextlib.contextmanager
@@ -206,15 +163,12 @@ def holding(store: Store, trusted: bool) -> Iterator[None]:
         yield
 
 
-def delete(
-    store: Store, trash: bool, trusted: bool, copied: Copied, tally: Tally, monitor: Monitor
-) -> GcPlan:
+def delete(store: Store, trash: bool, trusted: bool, copied: Copied, tally: Tally) -> GcPlan:
     """Plan and delete what can go without anything being written; returns the plan, with what is left to rewrite."""
-    facts = read_facts(store, now_ns() / 1e9, alone=trusted)
+    facts = read_facts(store, grace.now_ns() / 1e9, alone=trusted)
     if not trusted:
         facts = agreed_facts(store, facts)
     plan = make_plan(facts, trash=trash, superseded=copied.superseded, condemned=copied.condemned)
-    monitor.begin("free", 0, 0)
     sweep(plan.leftovers, tally)
     if plan.trash and not drop_refs(store, plan.trash, tally):
         # Not a byte is free. What goes without a ref being written goes first, and makes the room for that.
@@ -241,7 +195,7 @@ def agreed_facts(store: Store, facts: Facts) -> Facts:
         tips = {tip for root in read_roots(store)[0] for tip in root.tips}
         if tips <= facts.reach.live:
             return facts
-        facts = read_facts(store, now_ns() / 1e9, alone=False)
+        facts = read_facts(store, grace.now_ns() / 1e9, alone=False)
     raise StoreBusy("backups and removals keep coming in between", hint="try again when they have ended")
 
 
@@ -251,14 +205,14 @@ def delete_unneeded(store: Store, plan: GcPlan, trusted: bool, copied: Copied, t
     packs = [*plan.packs, *((one.name, one.size) for one in covered)]
     marks: Mapping[Digest, Mark] | None = None
     if not trusted:
-        marks, packs = ripe(store, plan, packs, tally)
+        marks, packs, tally.waiting = grace.ripe(store, plan, packs)
     sidecar = store.sidecar()
     for digest, one in plan.objects:
         path = sidecar.path_of(digest)
         if marks is None:
             gone = remove_file(path)
         else:
-            gone = digest in marks and take_aside(store, path, marks[digest])
+            gone = digest in marks and grace.take_aside(store, path, marks[digest])
         if gone:
             tally.freed += freed_by(one)
             tally.objects += 1
@@ -273,84 +227,7 @@ def delete_unneeded(store: Store, plan: GcPlan, trusted: bool, copied: Copied, t
     sweep(plan.loose, tally)
     if trusted:
         with contextlib.suppress(OSError):
-            forget_gone(store)
-
-
-def forget_gone(store: Store) -> None:
-    """Let what is withdrawn be only what is there and damaged: the rest a gc that is alone has just dealt with."""
-    if read_withdrawn(store.folder).is_empty():
-        return
-    sidecar = store.sidecar()
-    with changing_withdrawn(store.folder) as known:
-        objects: dict[Digest, Mark] = {}
-        for digest, mark in known.objects.items():
-            with contextlib.suppress(FileNotFoundError):
-                if mark.why != UNUSED and mark.file == file_id(os.lstat(sidecar.path_of(digest))):
-                    objects[digest] = mark
-        there = {os.path.splitext(name)[0] for name in os.listdir(pack_folder(store))}
-        copies = {name: oids for name, oids in known.copies.items() if name in there}
-        write_withdrawn(store.folder, Withdrawn(objects, {}, copies))
-
-
-def ripe(
-    store: Store, plan: GcPlan, packs: Sequence[tuple[str, int]], tally: Tally
-) -> tuple[dict[Digest, Mark], list[tuple[str, int]]]:
-    """What was withdrawn long enough ago. All else that nobody needs is withdrawn now; what is needed again no longer.
-
-    A backup that began before something was withdrawn may rely on it: as long as one runs nothing is ripe.
-    """
-    now, sidecar = now_ns(), store.sidecar()
-    oldest = min(running_since_ns(store), default=now)
-    with changing_withdrawn(store.folder) as known:
-        marks = {digest: mark for digest, mark in known.objects.items() if mark.why != UNUSED}
-        waiting = 0
-        ready: dict[Digest, Mark] = {}
-        for digest, one in plan.objects:
-            with contextlib.suppress(FileNotFoundError):
-                file, old = file_id(os.lstat(sidecar.path_of(digest))), known.objects.get(digest)
-                same = old is not None and old.why == UNUSED and old.file == file
-                mark = old if old is not None and same else Mark(UNUSED, now, file)
-                marks[digest] = mark
-                if is_ripe(mark, now, oldest):
-                    ready[digest] = mark
-                else:
-                    waiting += freed_by(one)
-        # Whether others have all of a pack is known only after these were read: until then its mark stays.
-        rewritten = {one.name for one in plan.rewrites if not one.needed}
-        kept = {name: mark for name, mark in known.packs.items() if name in rewritten}
-        pack_marks = {**kept, **{name: known.packs.get(name) or Mark(UNUSED, now) for name, _ in packs}}
-        ready_packs = [(name, size) for name, size in packs if is_ripe(pack_marks[name], now, oldest)]
-        waiting += sum(size for _, size in packs) - sum(size for _, size in ready_packs)
-        tally.waiting = waiting
-        write_withdrawn(store.folder, Withdrawn(marks, pack_marks, known.copies))
-    return ready, ready_packs
-
-
-def is_ripe(mark: Mark, now: int, oldest: int) -> bool:
-    """Whether something was withdrawn a day ago, and before every backup that runs began."""
-    return now - mark.since_ns >= GRACE_NS and oldest > mark.since_ns
-
-
-def running_since_ns(store: Store) -> Iterator[int]:
-    """When each process that stages something began."""
-    for name in os.listdir(store.path(".tmp")):
-        with contextlib.suppress(OSError):
-            if os.path.isdir(store.path(".tmp", name)):
-                yield os.lstat(store.path(".tmp", name, "lock")).st_mtime_ns
-
-
-def take_aside(store: Store, path: str, mark: Mark) -> bool:
-    """Delete the very file that was withdrawn; one that a backup has just put in its place stays."""
-    aside = store.path(".tmp", f"gc-{os.urandom(8).hex()}")
-    try:
-        os.rename(path, aside)
-    except FileNotFoundError:
-        return False
-    if file_id(os.lstat(aside)) != mark.file:
-        os.rename(aside, path)
-        return False
-    os.unlink(aside)
-    return True
+            grace.forget_gone(store)
 
 
 def drop_refs(store: Store, refs: Sequence[Root], tally: Tally) -> bool:

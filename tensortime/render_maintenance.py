@@ -15,7 +15,7 @@ def verify_text(report: VerifyReport, tr: Translator) -> list[str]:
     """What a verification found."""
     lines = [
         tr(
-            "checked {backups} backups: {git} git objects, {objects} large files, in {seconds}",
+            "looked at backups: {backups}, git objects: {git}, large files: {objects}, in {seconds}",
             backups=report.backups,
             git=report.git_objects,
             objects=report.objects,
@@ -150,14 +150,14 @@ def gc_text(report: GcReport, tr: Translator) -> list[str]:
 def parts_text(report: GcReport, tr: Translator) -> list[str]:
     """What went, one line a sort."""
     rows = (
-        (len(report.trash), message("{count} names out of the trash", count=len(report.trash))),
-        (report.objects, message("{count} large files", count=report.objects)),
-        (report.packs, message("{count} packs", count=report.packs)),
+        (len(report.trash), message("names out of the trash: {count}", count=len(report.trash))),
+        (report.objects, message("large files: {count}", count=report.objects)),
+        (report.packs, message("packs: {count}", count=report.packs)),
         (
             report.rewritten,
-            message("{count} packs written anew without what nobody needs", count=report.rewritten),
+            message("packs written anew without what nobody needs: {count}", count=report.rewritten),
         ),
-        (report.leftovers, message("{count} leftovers of processes that are gone", count=report.leftovers)),
+        (report.leftovers, message("leftovers of processes that are gone: {count}", count=report.leftovers)),
     )
     return [tr.text(text) for count, text in rows if count]
 
@@ -170,13 +170,13 @@ def purge_text(report: PurgeReport, tr: Translator) -> list[str]:
     elif report.dry_run:
         lines = [
             tr(
-                "{names}: {files} different files, {size}",
+                "{names}: {size}, different files: {files}",
                 names=names,
                 files=report.files,
                 size=size_text(report.bytes),
             ),
             tr(
-                "would go out of {count} backups and edits of: {experiments}",
+                "would go out of {experiments}, backups and edits: {count}",
                 count=report.commits,
                 experiments=names_text(report.experiments, tr),
             ),
@@ -184,13 +184,13 @@ def purge_text(report: PurgeReport, tr: Translator) -> list[str]:
     else:
         lines = [
             tr(
-                "purged {names}: {files} different files, {size} freed",
+                "purged {names}: {size} freed, different files: {files}",
                 names=names,
                 files=report.files,
                 size=size_text(report.bytes),
             ),
             tr(
-                "out of {count} backups and edits of: {experiments}",
+                "out of {experiments}, backups and edits: {count}",
                 count=report.commits,
                 experiments=names_text(report.experiments, tr),
             ),
@@ -198,7 +198,7 @@ def purge_text(report: PurgeReport, tr: Translator) -> list[str]:
     if report.still_needed:
         lines.append(
             tr(
-                "{count} of them are at other paths too: those still have the bytes",
+                "at other paths too, which still have the bytes: {count}",
                 count=report.still_needed,
             )
         )

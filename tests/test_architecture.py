@@ -27,7 +27,7 @@ LAYERS = """
     api
     extraction  purging  health
     snapshot  checkout  editing  stored  present  usage  clearance  fsck  prune
-    repair
+    repair  grace
     garbage
     publication  census  reading  repacking  leftovers
     commits  destination  reach  trash
@@ -40,7 +40,7 @@ LAYERS = """
     mending  environment  statcache
     pushed  interpreter  machine  launch  trackers  notebook
     shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover
-    gitcommand  redaction  messages  packreader  withdrawn
+    gitcommand  redaction  messages  packreader  withdrawn  condemned
     errors  formats  fsops  packs  ranks  chinese  commandline
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""

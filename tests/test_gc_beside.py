@@ -17,7 +17,7 @@ from mounts import loop_mount, small_tmpfs
 from test_verify import flip, object_of, store
 
 import tensortime
-from tensortime import api, fsops, prune
+from tensortime import api, fsops, grace
 from tensortime.formats import Digest, RelPath
 from tensortime.manifest import FILE, Manifest, ManifestEntry, encode_manifest
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
@@ -58,7 +58,7 @@ def no_trust(monkeypatch: pytest.MonkeyPatch) -> None:
 def later(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Lets hours pass for gc."""
     passed = [0]
-    monkeypatch.setattr(prune, "now_ns", lambda: time.time_ns() + passed[0])
+    monkeypatch.setattr(grace, "now_ns", lambda: time.time_ns() + passed[0])
 
     def wait(hours: float) -> None:
         passed[0] += int(hours * HOUR)
@@ -133,18 +133,18 @@ def test_a_backup_that_uses_it_again_at_the_last_moment(
     tensortime.rm(["base"], directory=project)
     tensortime.gc(directory=project, trash=True)
     later(25)
-    ripe = prune.ripe
+    ripe = grace.ripe
 
     def late(*words: object) -> object:
         found = ripe(*words)  # type: ignore[arg-type]
         Tree(project).file("base.bin", size=LARGE)
-        monkeypatch.setattr(prune, "ripe", ripe)
+        monkeypatch.setattr(grace, "ripe", ripe)
         with monkeypatch.context() as patch:
             patch.setattr(fsops, "file_system_name", lambda _: "ext4")
             api.backup(directory=project, name="late")
         return found
 
-    monkeypatch.setattr(prune, "ripe", late)
+    monkeypatch.setattr(grace, "ripe", late)
     tensortime.gc(directory=project, trash=True)
     assert tensortime.verify(read_data="all", directory=project).problems == ()
     assert_same_tree(project, api.restore("late", directory=project).path)
@@ -261,12 +261,12 @@ def test_room_is_made_on_a_disk_that_is_full(
 WORKER = """
 import os, random, sys, time, shutil
 import tensortime
-from tensortime import api, folding, fsops, prune
+from tensortime import api, folding, fsops, grace
 from tensortime.errors import TensorTimeError
 folding.MOST_PACKS = 5
 if "UNTRUSTED" in os.environ:
     fsops.trusts_locks = lambda _: False
-    prune.GRACE_NS = 10**9
+    grace.GRACE_NS = 10**9
 what, seed, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 rng, end = random.Random(seed), time.monotonic() + seconds
 done = 0

@@ -12,7 +12,7 @@ import pytest
 from builders import Tree, assert_same_tree, run_cli, snapshot_of, user_git
 
 import tensortime
-from tensortime import api, fsops, prune
+from tensortime import api, fsops, grace
 from tensortime.errors import Damaged, UsageError
 from tensortime.gitobjects import GitObjects
 from tensortime.reports import PurgeReport
@@ -245,8 +245,8 @@ def test_without_trusted_locks_the_bytes_go_a_day_later(
     report = tensortime.purge(["conf/key.txt", "wandb"], directory=project)
     assert report.waiting > LARGE and report.exit_code == 3
     assert hits(project) and (store(project) / ".shadow/purging").exists()
-    whole = prune.now_ns
-    monkeypatch.setattr(prune, "now_ns", lambda: whole() + 25 * 3600 * 10**9)
+    whole = grace.now_ns
+    monkeypatch.setattr(grace, "now_ns", lambda: whole() + 25 * 3600 * 10**9)
     tensortime.gc(directory=project)
     assert hits(project) == [] and not (store(project) / ".shadow/purging").exists()
 
@@ -256,7 +256,7 @@ def test_the_command_asks(project: Path) -> None:
     done = run_cli("purge", "wandb", cwd=project)
     assert done.returncode == 2 and "--yes" in done.stderr and hits(project)
     dry = run_cli("purge", "wandb", "--dry-run", cwd=project)
-    assert dry.returncode == 0 and "would go out of 3 backups" in dry.stdout and hits(project)
+    assert dry.returncode == 0 and "backups and edits: 3" in dry.stdout and hits(project)
     done = run_cli("purge", "wandb", "conf/key.txt", "--yes", "--json", cwd=project)
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
