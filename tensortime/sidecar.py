@@ -121,14 +121,15 @@ class Sidecar:
             raise Damaged("the object {digest} has the wrong size", digest=digest)
         return fd
 
-    def keep(self, staged: str, digest: Digest, size: int) -> bool:
-        """Give a staged file its name; False if the object was there already.
+    def keep(self, staged: str, digest: Digest) -> bool:
+        """Give a staged file its name; False if the object was there already, right or wrong: then others need it.
 
         Then too the new bytes take the place of the old: they were just hashed, and heal an object that has rotted.
         """
         # Two threads with the same bytes: only one of them brought them. Between processes it is only a number.
         with KEEPING:
-            known, target = self.holds(digest, size), self.path_of(digest)
+            target = self.path_of(digest)
+            known = os.path.isfile(target) and not os.path.islink(target)
             folder = os.path.dirname(target)
             os.makedirs(folder, mode=0o700, exist_ok=True)
             if os.path.islink(folder):
@@ -227,7 +228,7 @@ def try_once(
         digest, done, method = copy_in(fd, target, size, room, advance)
         os.fchmod(target, OBJECT_MODE)
         fsops.sync_file(target)
-        if not sidecar.keep(name, digest, done):
+        if not sidecar.keep(name, digest):
             method = KNOWN
     return judge(fd, before, digest, done, method)
 
@@ -281,7 +282,7 @@ def link_in(sidecar: Sidecar, source: bytes, fd: int, before: os.stat_result, di
     if stat_key(os.lstat(staged)) != stat_key(before):
         os.unlink(staged)
         return False
-    return sidecar.keep(staged, digest, before.st_size)
+    return sidecar.keep(staged, digest)
 
 
 def why_no_link(sidecar: Sidecar, source: bytes) -> str | None:

@@ -16,8 +16,8 @@ from mounts import mounted, require_root
 from test_damage_listing import replace_meta
 
 import tensortime
-from tensortime import api, commits
-from tensortime.errors import UnknownExperiment, UsageError
+from tensortime import api, commits, snapshot
+from tensortime.errors import NoSpace, UnknownExperiment, UsageError
 from tensortime.gitobjects import GitObjects
 from tensortime.packreader import Entry, Pack
 from tensortime.repacking import copy_objects, remove_pack
@@ -313,6 +313,24 @@ def test_a_damaged_object_is_stored_again_by_the_next_backup(project: Path) -> N
     stored = path.stat().st_ino
     api.backup(directory=project, name="after")
     assert path.stat().st_ino == stored, "healed once is enough"
+
+
+def test_a_healed_object_outlives_the_backup_that_fails(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a failed backup brought it takes back; not what it healed: other experiments need that."""
+    path = object_of(project, "model.bin")
+    flip(path)
+    assert verified(project, read_data="all").exit_code == 5
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(snapshot, "publish", fail)
+        with pytest.raises(NoSpace):
+            api.backup(directory=project, name="failing")
+    assert verified(project, read_data="all").problems == ()
 
 
 def test_a_damaged_file_of_git_is_stored_again_by_the_next_backup(project: Path) -> None:
