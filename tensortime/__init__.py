@@ -11,6 +11,7 @@ TYPE_CHECKING = False  # as type checkers know it; `typing` itself would take lo
 if TYPE_CHECKING:
     from tensortime.api import backup, diff, log, note, restore, settings, show, tag
     from tensortime.errors import TensorTimeError
+    from tensortime.maintenance import doctor, gc, purge, verify
     from tensortime.time_machine import TimeMachine
     from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
 
@@ -21,9 +22,12 @@ __all__ = [
     "__version__",
     "backup",
     "diff",
+    "doctor",
     "du",
+    "gc",
     "log",
     "note",
+    "purge",
     "restore",
     "rm",
     "rm_worktree",
@@ -32,9 +36,14 @@ __all__ = [
     "tag",
     "trashed",
     "undelete",
+    "verify",
 ]
 
 _HOMES = {
+    "doctor": "maintenance",
+    "gc": "maintenance",
+    "purge": "maintenance",
+    "verify": "maintenance",
     "TimeMachine": "time_machine",
     "TensorTimeError": "errors",
     "backup": "api",

@@ -32,7 +32,7 @@ from tensortime.lookup import (
 )
 from tensortime.manifest import ManifestEntry
 from tensortime.messages import choose_language
-from tensortime.monitor import Monitor, NullMonitor
+from tensortime.monitor import SILENT, Monitor
 from tensortime.names import ExperimentName
 from tensortime.project import Place, refuse_store_around, refuse_wide_project
 from tensortime.ranks import is_off
@@ -53,8 +53,6 @@ from tensortime.trailers import plain
 
 if TYPE_CHECKING:
     from tensortime.differences import DiffReport
-
-SILENT = NullMonitor()
 
 
 def backup(

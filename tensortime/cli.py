@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tensortime import commands, upkeep_commands
+from tensortime import commands, maintenance_commands, upkeep_commands
 from tensortime import hook as shell_hook
 from tensortime.commands import Common
 from tensortime.errors import UsageError, message
@@ -353,6 +353,79 @@ def hook(
     raise typer.Exit(shell_hook.answer(shell))
 
 
+@app.command(cls=Verb, help=tr("Check that all is there that the experiments need."))
+def verify(
+    experiment: Annotated[
+        str | None,
+        typer.Argument(metavar="EXP", help=tr("Only this experiment; EXP:1 only its first backup.")),
+    ] = None,
+    read_data: Annotated[
+        str | None,
+        typer.Option(
+            "--read-data",
+            metavar="[=5%|=1G]",
+            help=tr("Read every byte too; a part of them: the next call reads the next part."),
+        ),
+    ] = None,
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help=tr("Move aside what is provably wrong, so that a backup can heal it.")),
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime verify`."""
+    raise typer.Exit(
+        maintenance_commands.verify(Common(directory, store, as_json), experiment, read_data, repair)
+    )
+
+
+@app.command(cls=Verb, help=tr("Free the bytes that nobody needs any more."))
+def gc(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=tr("Only say what would be freed."))] = False,
+    trash: Annotated[
+        bool, typer.Option("--trash", help=tr("Also what rm removed: undelete cannot take it back then."))
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime gc`."""
+    raise typer.Exit(maintenance_commands.gc(Common(directory, store, as_json), dry_run, trash))
+
+
+@app.command(
+    cls=Verb, help=tr("Take a leaked secret or a mistaken folder out of every backup. There is no way back.")
+)
+def purge(
+    paths: Annotated[
+        list[str], typer.Argument(metavar="PATH...", help=tr("Files or folders of the project."))
+    ],
+    yes: Annotated[bool, typer.Option("--yes", help=tr("Do not ask."))] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=tr("Only say what would go."))] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime purge`."""
+    raise typer.Exit(maintenance_commands.purge(Common(directory, store, as_json), paths, yes, dry_run))
+
+
+@app.command(
+    cls=Verb,
+    help=tr("Look whether git, disk, clock and store are as backups need them, and what is not covered."),
+)
+def doctor(directory: Directory = None, store: StoreOption = None, as_json: Json = False) -> None:
+    """Parse `tensortime doctor`."""
+    raise typer.Exit(maintenance_commands.doctor(Common(directory, store, as_json)))
+
+
+def with_values(arguments: list[str]) -> list[str]:
+    """`--read-data` alone means all of it: an option of typer takes a value or none, not either."""
+    return ["--read-data=all" if word == "--read-data" else word for word in arguments]
+
+
 def verb_first(arguments: list[str]) -> list[str]:
     """`-C DIR log` as `log -C DIR`: people who know git type it in front."""
     moved: list[str] = []
@@ -369,7 +442,7 @@ def run(arguments: list[str]) -> int:
     """Parse and run; returns the exit code. A wrong call is answered like every other error."""
     command: Any = typer.main.get_command(app)
     as_json = "--json" in arguments
-    arguments = verb_first(arguments)
+    arguments = with_values(verb_first(arguments))
     try:
         code = command.main(args=arguments, prog_name="tensortime", standalone_mode=False)
         return int(code or 0)

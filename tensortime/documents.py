@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING
 
 from tensortime.errors import TensorTimeError
 from tensortime.formats import iso_time
-from tensortime.reports import BackupReport, Experiment, LogReport, RestoreReport, SettingsReport, ShowReport
+from tensortime.reports import (
+    BackupReport,
+    DoctorReport,
+    Experiment,
+    GcReport,
+    LogReport,
+    Problem,
+    PurgeReport,
+    RestoreReport,
+    SettingsReport,
+    ShowReport,
+    VerifyReport,
+)
 
 if TYPE_CHECKING:
     from tensortime.differences import CommandChange, DiffReport, FileChange, FileFacts, Side, ValueChange
@@ -258,6 +270,75 @@ def facts_json(facts: "FileFacts") -> dict[str, object]:
         "files": facts.files,
         "newest": facts.newest,
     }
+
+
+def verify_json(report: VerifyReport) -> dict[str, object]:
+    """The document of `verify --json`."""
+    return {
+        "ok": not report.problems,
+        "checked": {
+            "backups": report.backups,
+            "git_objects": report.git_objects,
+            "objects": report.objects,
+            "bytes_read": report.bytes_read,
+            "bytes": report.bytes_all,
+        },
+        "problems": [problem_json(one) for one in report.problems],
+        "repaired": [{"kind": one.kind, "what": one.what, "done": one.repair} for one in report.repaired],
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def problem_json(one: Problem) -> dict[str, object]:
+    """One problem of a store."""
+    return {
+        "kind": one.kind,
+        "what": one.what,
+        "reason": one.reason,
+        "experiments": list(one.experiments),
+        "paths": list(one.paths),
+    }
+
+
+def gc_json(report: GcReport) -> dict[str, object]:
+    """The document of `gc --json`."""
+    return {
+        "dry_run": report.dry_run,
+        "freed": report.freed,
+        "waiting": report.waiting,
+        "held": dict(report.held),
+        "trash": list(report.trash),
+        "objects": report.objects,
+        "packs": report.packs,
+        "rewritten": report.rewritten,
+        "leftovers": report.leftovers,
+        "kept": [str(one) for one in report.kept],
+        "notes": [str(one) for one in report.notes],
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def purge_json(report: PurgeReport) -> dict[str, object]:
+    """The document of `purge --json`."""
+    return {
+        "dry_run": report.dry_run,
+        "paths": list(report.paths),
+        "experiments": list(report.experiments),
+        "commits": report.commits,
+        "files": report.files,
+        "bytes": report.bytes,
+        "still_needed": report.still_needed,
+        "worktrees": list(report.worktrees),
+        "waiting": report.waiting,
+        "notes": [str(one) for one in report.notes],
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def doctor_json(report: DoctorReport) -> dict[str, object]:
+    """The document of `doctor --json`."""
+    checks = [{"name": one.name, "state": one.state, "message": str(one.said)} for one in report.checks]
+    return {"ok": report.exit_code == 0, "checks": checks}
 
 
 def error_json(error: TensorTimeError) -> dict[str, object]:

@@ -331,3 +331,61 @@ def remove_tree(path: Path) -> None:
             function(name)
 
     shutil.rmtree(path, onerror=unlock_and_retry)
+
+
+LOCAL_FILE_SYSTEMS = {
+    *(
+        "ext2",
+        "ext3",
+        "ext4",
+        "xfs",
+        "btrfs",
+        "bcachefs",
+        "zfs",
+        "f2fs",
+        "jfs",
+        "reiserfs",
+        "nilfs2",
+        "ubifs",
+    ),
+    *("tmpfs", "ramfs", "overlay", "vfat", "exfat", "ntfs3", "fuseblk", "hfsplus", "apfs"),
+}
+"""Those that one machine alone writes to: what flock says there is true. Any other may be shared by several."""
+
+
+def trusts_locks(path: Path) -> bool:
+    """Whether a lock on this (existing) file or folder keeps everybody out who could write to it."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as problem:
+        if problem.errno != errno.EWOULDBLOCK:
+            return False
+    finally:
+        os.close(fd)
+    # Elsewhere than on Linux nobody tells the type; there a lock that can be had is believed.
+    return not sys.platform.startswith("linux") or file_system_name(path) in LOCAL_FILE_SYSTEMS
+
+
+def lock_holders(path: Path) -> list[int]:
+    """The processes that hold a lock on a file, as far as the system tells."""
+    try:
+        info = os.stat(path)
+        with open("/proc/locks", encoding="ascii") as file:
+            rows = [line.split() for line in file]
+    except OSError:
+        return []
+    wanted = f"{os.major(info.st_dev):02x}:{os.minor(info.st_dev):02x}:{info.st_ino}"
+    return sorted({int(row[4]) for row in rows if len(row) > 5 and row[1] == "FLOCK" and row[5] == wanted})
+
+
+def command_of(pid: int) -> str:
+    """What a process is, in one line; empty where that cannot be known."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return os.fsdecode(file.read(4096).replace(b"\0", b" ").strip())
+    except OSError:
+        return ""

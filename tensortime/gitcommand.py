@@ -24,8 +24,8 @@ def clean_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
 
 
-def check_version() -> None:
-    """NoGit if this git is too old."""
+def git_version() -> str:
+    """The version of git, as it says it; NoGit where there is none."""
     answer = subprocess.run(
         [git_program(), "version"],
         env=clean_environment(),
@@ -34,7 +34,12 @@ def check_version() -> None:
         check=False,
     )
     words = answer.stdout.decode("ascii", "replace").split()
-    version = words[2] if len(words) > 2 else "unknown"
+    return words[2] if len(words) > 2 else "unknown"
+
+
+def check_version() -> None:
+    """NoGit if this git is too old."""
+    version = git_version()
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if numbers < MINIMUM_GIT:
         raise NoGit(

@@ -57,8 +57,43 @@ PARSER = (
     "{value} is not a valid integer.",
     "{value} is not in the range {range}.",
 )
-READY_MADE = RECORDED + PARSER
-"""Texts that come filled in English: those that a backup recorded, and those that typer's parser says."""
+FOUND = (
+    "a delta does not fit its base",
+    "a delta was cut short",
+    "a later version wrote it",
+    "it cannot be unpacked",
+    "it does not begin as an object of a pack",
+    "it does not begin as the pack of its idx",
+    "it has no manifest",
+    "it has not the size that it states",
+    "it has the wrong size",
+    "it holds bytes that its idx does not know",
+    "it holds other bytes than its digest says",
+    "it holds other bytes than its id says",
+    "it is missing",
+    "it is no commit that can be read",
+    "it is no manifest",
+    "it is no regular file",
+    "it is no tree",
+    "it is of an unknown kind",
+    "it is wrong in one pack, and right in another",
+    "it names no backup",
+    "it names nothing",
+    "it was cut short, or does not end as the pack of its idx",
+    "it was cut short, or its bytes have changed",
+    "its bytes in the pack have changed",
+    "its deltas lead in a circle",
+    "its idx was made anew",
+    "moved to .objects/damaged",
+    "some of its objects are wrong",
+    "the base of its delta is not in the pack",
+    "the refs cannot be listed",
+    "what is staged in this restored folder cannot be read",
+)
+"""Why something in a store is wrong, and what was done about it, as a report of verify holds it."""
+
+READY_MADE = RECORDED + PARSER + FOUND
+"""Texts that come filled in English: those that a backup recorded, those that typer's parser says, and those of verify."""
 
 
 class Translator:

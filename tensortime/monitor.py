@@ -11,7 +11,7 @@ class Monitor(Protocol):
     """Receives facts while an operation runs. Calls come from one thread at a time."""
 
     def begin(self, step: str, files: int, size: int) -> None:
-        """Start a step ("scan", "store", "place", "check") of so many files and bytes; 0 where unknown."""
+        """Start a step ("scan", "store", "place", "check", "rewrite", "purge", "repair") of so many files and bytes; 0 where unknown."""
 
     def advance(self, files: int, size: int) -> None:
         """Some more files and bytes of the current step are done."""
@@ -78,3 +78,6 @@ class NullMonitor:
 
     def warn(self, line: Message) -> None:
         """Ignore it."""
+
+
+SILENT = NullMonitor()

@@ -1,4 +1,4 @@
-"""git objects, and the pack and idx files that hold them: the formats, one writer, one reader.
+"""git objects, and the pack and idx files that hold them: the formats and one writer (`packreader` reads them).
 
 The formats are git's: gitformat-pack(5) for `.pack` and `.idx`, both of version 2. We write whole objects,
 never deltas: folding is the work of `git repack`.
@@ -47,16 +47,14 @@ OURSELVES = b"TensorTime <tensortime@localhost>"
 LATEST = (1 << 63) - 1  # seconds; `git fsck` calls more than a signed 64-bit time badDateOverflow
 
 
-class PackDamaged(ValueError):
-    """An idx file that is no idx, or not all of one, or whose bytes have changed."""
-
-
 class Kind(IntEnum):
     """The type of an object, as a pack entry numbers it."""
 
     COMMIT = 1
     TREE = 2
     BLOB = 3
+    TAG = 4
+    """Annotated, made by a person in a restored worktree: copied, never written."""
 
 
 class Packed(NamedTuple):
@@ -69,24 +67,24 @@ class Packed(NamedTuple):
 
 def object_id(kind: Kind, data: Data) -> bytes:
     """Return git's id of an object: the SHA-1 of its kind, its size and its bytes."""
-    digest = _sha1(b"%s %d\0" % (kind.name.lower().encode(), len(data)))
+    digest = sha1(b"%s %d\0" % (kind.name.lower().encode(), len(data)))
     digest.update(data)
     return digest.digest()
 
 
 def pack_object(kind: Kind, data: Data, oid: bytes | None = None) -> Packed:
     """Hash (unless its `oid` is known) and compress one object. What takes long does not hold the GIL."""
-    header, stream = _entry_header(kind, len(data)), _deflate(data)
+    header, stream = entry_header(kind, len(data)), _deflate(data)
     return Packed(oid or object_id(kind, data), (header, stream), zlib.crc32(stream, zlib.crc32(header)))
 
 
-def _sha1(data: Data = b"") -> "hashlib._Hash":
-    # A name, no security decision of ours: without the flag a FIPS build of OpenSSL refuses.
+def sha1(data: Data = b"") -> "hashlib._Hash":
+    """A hasher: a name, no security decision of ours. Without the flag a FIPS build of OpenSSL refuses."""
     return hashlib.sha1(data, usedforsecurity=False)
 
 
-def _entry_header(kind: Kind, size: int) -> bytes:
-    """3 bits of kind, 4 of size, then 7 of size a byte, lowest first; a top bit says that a byte follows."""
+def entry_header(kind: int, size: int) -> bytes:
+    """How an entry begins: 3 bits of kind, 4 of size, then 7 of size a byte, lowest first; a top bit says that a byte follows."""
     byte, size, header = (kind << 4) | (size & 15), size >> 4, bytearray()
     while size:
         header.append(byte | 0x80)
@@ -292,7 +290,7 @@ class PackWriter:
         pack.write(PACK_HEADER.pack(b"PACK", 2, objects))
         # The trailer covers the count in front, so all is read again, from the page cache: 0.07 s for 100 MB.
         pack.seek(0)
-        checksum = hashlib.file_digest(pack, _sha1).digest()
+        checksum = hashlib.file_digest(pack, sha1).digest()
         pack.write(checksum)
         index = self._stage("tmp_idx_")
         oids = list(islice(self._seen, len(self._seen) - objects, None))
@@ -325,7 +323,7 @@ def encode_index(
     places = (offsets[i] if offsets[i] < FIRST_LARGE_OFFSET else next(rows) for i in order)
     large = (offsets[i] for i in order if offsets[i] >= FIRST_LARGE_OFFSET)
     ends = [bisect_left(order, bytes([first]), key=oids.__getitem__) for first in range(1, 256)]
-    digest = _sha1()
+    digest = sha1()
     for part in (
         INDEX_MAGIC + struct.pack(">256I", *ends, len(oids)),
         b"".join([oids[i] for i in order]),
@@ -343,62 +341,3 @@ def _big_endian(width: str, values: Iterable[int]) -> bytes:
     if sys.byteorder == "little":
         numbers.byteswap()
     return numbers.tobytes()
-
-
-class PackIndex:
-    """The ids and offsets of one pack, out of its idx; PackDamaged if that is not whole.
-
-    The file is read once and checked against its own SHA-1 (28 bytes an object, 30 ms for a million), never
-    mapped: a mapped file that is truncated meanwhile kills the process.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._data = data = Path(path).read_bytes()
-        if not data.startswith(INDEX_MAGIC) or len(data) < FANOUT_END + 2 * OID_SIZE:
-            raise PackDamaged(f"{path} is no pack index of version 2, or only its beginning")
-        self._fanout: tuple[int, ...] = (0, *struct.unpack_from(">256I", data, len(INDEX_MAGIC)))
-        self._places = FANOUT_END + len(self) * (OID_SIZE + 4)  # behind the ids and the CRCs
-        self._large = self._places + len(self) * 4
-        rest = len(data) - 2 * OID_SIZE - self._large
-        # The first entry of a pack stands at byte 12: at least one offset is not in the 64-bit table.
-        if rest % 8 or not 0 <= rest // 8 <= max(len(self) - 1, 0):
-            raise PackDamaged(f"{path} has {len(data)} bytes, which cannot be {len(self)} objects")
-        if _sha1(memoryview(data)[:-OID_SIZE]).digest() != data[-OID_SIZE:]:
-            raise PackDamaged(f"{path} has changed: its SHA-1 is not the one it was written with")
-
-    def __len__(self) -> int:
-        return self._fanout[-1]
-
-    def __iter__(self) -> Iterator[bytes]:
-        """Yield the ids in ascending order."""
-        return map(self._oid, range(len(self)))
-
-    def __contains__(self, oid: bytes) -> bool:
-        return self._row(oid) is not None
-
-    @property
-    def checksum(self) -> bytes:
-        """The trailer of the pack that this idx belongs to."""
-        return self._data[-2 * OID_SIZE : -OID_SIZE]
-
-    def offset(self, oid: bytes) -> int:
-        """Return where the object's entry begins in the pack; KeyError if the pack does not hold it."""
-        row = self._row(oid)
-        if row is None:
-            raise KeyError(oid.hex())
-        place = int.from_bytes(self._slice(self._places, row, 4), "big")
-        if place < FIRST_LARGE_OFFSET:
-            return place
-        return int.from_bytes(self._slice(self._large, place - FIRST_LARGE_OFFSET, 8), "big")
-
-    def _slice(self, table: int, row: int, width: int) -> bytes:
-        return self._data[table + row * width : table + (row + 1) * width]
-
-    def _oid(self, row: int) -> bytes:
-        return self._slice(FANOUT_END, row, OID_SIZE)
-
-    def _row(self, oid: bytes) -> int | None:
-        """Return the place of an id in the sorted table; the fanout bounds the search."""
-        rows = range(self._fanout[oid[0]], self._fanout[oid[0] + 1])
-        row = rows.start + bisect_left(rows, oid, key=self._oid)
-        return row if row < rows.stop and self._oid(row) == oid else None

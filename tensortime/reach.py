@@ -15,6 +15,7 @@ types, no data), one over commits and trees, one over manifests, each parsed onc
 
 import os
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,7 +26,7 @@ from tensortime.errors import GitFailed
 from tensortime.formats import META, Digest, bytes_of, text_of
 from tensortime.history import EXPERIMENTS, PINS, TAGS, TRASH
 from tensortime.packs import FOLDER, Kind, decode_tree, object_id
-from tensortime.shadow import ObjectList, Shadow
+from tensortime.shadow import NO_OID, ObjectList, Shadow
 from tensortime.sidecar import Sidecar
 from tensortime.store import Store
 from tensortime.worktrees import read_line, records
@@ -35,6 +36,14 @@ EXPERIMENT, TAG, TRASHED, PIN, WORKTREE, OTHER = "experiment", "tag", "trash", "
 
 COMMIT_LINK = 0o160000
 """The mode of a submodule in a commit that a person made: its commit is not in this repository."""
+
+MISSING = "it is missing"
+UNNAMED = "it names nothing"
+STAGED = "what is staged in this restored folder cannot be read"
+"""What a gap may be; any other says how an object is unreadable."""
+
+ATTEMPTS = 20
+"""How often a worktree's record is read that changes while it is read."""
 
 SHARED = -1
 """In place of a group's number: more than one reaches it."""
@@ -229,7 +238,7 @@ def read_reach(store: Store) -> Reach:
     inner, leaves = graph.inner, graph.leaves
     live = closure(inner, leaves, (tip for root in roots for tip in root.tips))
     missing = [node for node in live if len(node) == 20 and node not in listed.packed]
-    gaps += [Gap(node, "it is missing") for node in sorted(missing)]
+    gaps += [Gap(node, MISSING) for node in sorted(missing)]
     graph.unreadable.update(dict.fromkeys(unread(roots, graph, listed, live), "it cannot be read"))
     gaps += [Gap(node[-20:], problem) for node, problem in sorted(graph.unreadable.items()) if node in live]
     objects = stored_objects(store.sidecar())
@@ -241,14 +250,14 @@ def read_roots(store: Store) -> tuple[list[Root], list[Gap]]:
     """All that keeps something, and the refs that name nothing."""
     listed = store.shadow.refs()
     roots = [root_of(ref.name, bytes.fromhex(ref.oid)) for ref in listed.refs]
-    gaps = [Gap(bytes_of(name), "it names nothing") for name in listed.broken]
+    gaps = [Gap(bytes_of(name), UNNAMED) for name in listed.broken]
     for admin in records(store):
         name = text_of(os.fsencode(os.path.basename(admin)))
         try:
             if not os.path.islink(admin):
-                roots.append(Root(WORKTREE, name, tuple(dict.fromkeys(worktree_tips(store.shadow, admin)))))
+                roots.append(Root(WORKTREE, name, settled_tips(store.shadow, admin)))
         except GitFailed:
-            gaps.append(Gap(bytes_of(name), "what is staged in this restored folder cannot be read"))
+            gaps.append(Gap(bytes_of(name), STAGED))
         except (FileNotFoundError, NotADirectoryError):
             continue  # it goes away at this moment, or is no record
     return roots, gaps
@@ -266,6 +275,18 @@ def root_of(ref: str, tip: bytes) -> Root:
     return Root(PIN if ref.startswith(PINS) else OTHER, ref, (tip,), ref)
 
 
+def settled_tips(shadow: Shadow, admin: str) -> tuple[bytes, ...]:
+    """What a worktree's record names; nothing for one that goes away meanwhile, or gets its name: a restore ends."""
+    for _ in range(ATTEMPTS):
+        try:
+            return tuple(dict.fromkeys(worktree_tips(shadow, admin)))
+        except (FileNotFoundError, GitFailed):
+            if not os.path.isdir(admin):
+                return ()
+            time.sleep(0.02)
+    return tuple(dict.fromkeys(worktree_tips(shadow, admin)))
+
+
 def worktree_tips(shadow: Shadow, admin: str) -> Iterator[bytes]:
     """What a worktree's record names: HEAD, ORIG_HEAD and the like, refs of its own, and what is staged in it."""
     files = [os.path.join(admin, name) for name in sorted(os.listdir(admin)) if name.endswith("HEAD")]
@@ -273,7 +294,8 @@ def worktree_tips(shadow: Shadow, admin: str) -> Iterator[bytes]:
         files += [os.path.join(folder, name) for name in names]
     for file in files:
         oid = read_line(file)[:40]
-        if HASH.fullmatch(oid):
+        # A restore that has just begun, or was killed then, names nothing yet.
+        if HASH.fullmatch(oid) and oid != NO_OID:
             yield bytes.fromhex(oid)
     if os.path.exists(os.path.join(admin, "index")):
         done = shadow.run("ls-files", "-s", "-z", git_dir=admin, work_tree=admin)

@@ -244,6 +244,7 @@ def show_text(report: ShowReport, tr: Translator) -> list[str]:
         (tr("project"), one.project),
         (tr("parent"), one.parent),
         (tr("tags"), ", ".join(one.tags)),
+        (tr("purged"), purged_names(run)),
         *run_rows(run, tr),
         *(
             (key, json.dumps(value, ensure_ascii=False))
@@ -258,6 +259,12 @@ def show_text(report: ShowReport, tr: Translator) -> list[str]:
     older = f":{one.backups}" if one.backups != report.newest else ""
     rows.append((tr("restore"), f"tensortime restore {one.name}{older}"))
     return [labelled(label, value) for label, value in rows if value]
+
+
+def purged_names(run: Mapping[str, object]) -> str:
+    """The paths that `purge` took out of a backup."""
+    paths = run.get("purged")
+    return ", ".join(map(str, paths)) if isinstance(paths, list) else ""
 
 
 def labelled(label: str, value: str) -> str:

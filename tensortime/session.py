@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from tensortime import fsops
@@ -62,7 +63,7 @@ class Session:
     staging: str
     monitor: Monitor
 
-    @property
+    @cached_property
     def sidecar(self) -> Sidecar:
         """The store's objects, staged in our own folder."""
         return self.store.sidecar(self.staging)

@@ -9,8 +9,8 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -18,6 +18,7 @@ from blake3 import blake3
 from tensortime import fsops
 from tensortime.errors import Damaged, StoreUnusable
 from tensortime.formats import Digest
+from tensortime.withdrawn import Mark, file_id
 
 TRIES = 3
 """How often a file that changes while it is read is read again."""
@@ -85,6 +86,8 @@ class Sidecar:
 
     folder: str
     staging: str
+    withdrawn: Mapping[Digest, Mark] = field(default_factory=dict)
+    """Objects that are not to be relied on: who stores must store them again."""
 
     def path_of(self, digest: Digest) -> str:
         """Where the object lies."""
@@ -92,12 +95,14 @@ class Sidecar:
         return os.path.join(self.folder, "blake3", name[:2], name[2:])
 
     def holds(self, digest: Digest, size: int) -> bool:
-        """Whether there is a regular file of this size under this digest."""
+        """Whether there is a regular file of this size under this digest, and nobody withdrew it."""
         try:
             info = os.lstat(self.path_of(digest))
         except OSError:
             return False
-        return stat.S_ISREG(info.st_mode) and info.st_size == size
+        mark = self.withdrawn.get(digest)
+        whole = stat.S_ISREG(info.st_mode) and info.st_size == size
+        return whole and (mark is None or mark.file != file_id(info))
 
     def holds_whole(self, digest: Digest, size: int) -> bool:
         """As `holds`, after reading the object."""
@@ -116,14 +121,15 @@ class Sidecar:
             raise Damaged("the object {digest} has the wrong size", digest=digest)
         return fd
 
-    def keep(self, staged: str, digest: Digest, size: int) -> bool:
-        """Give a staged file its name; False if the object was there already.
+    def keep(self, staged: str, digest: Digest) -> bool:
+        """Give a staged file its name; False if the object was there already, right or wrong: then others need it.
 
         Then too the new bytes take the place of the old: they were just hashed, and heal an object that has rotted.
         """
         # Two threads with the same bytes: only one of them brought them. Between processes it is only a number.
         with KEEPING:
-            known, target = self.holds(digest, size), self.path_of(digest)
+            target = self.path_of(digest)
+            known = os.path.isfile(target) and not os.path.islink(target)
             folder = os.path.dirname(target)
             os.makedirs(folder, mode=0o700, exist_ok=True)
             if os.path.islink(folder):
@@ -222,7 +228,7 @@ def try_once(
         digest, done, method = copy_in(fd, target, size, room, advance)
         os.fchmod(target, OBJECT_MODE)
         fsops.sync_file(target)
-        if not sidecar.keep(name, digest, done):
+        if not sidecar.keep(name, digest):
             method = KNOWN
     return judge(fd, before, digest, done, method)
 
@@ -276,7 +282,7 @@ def link_in(sidecar: Sidecar, source: bytes, fd: int, before: os.stat_result, di
     if stat_key(os.lstat(staged)) != stat_key(before):
         os.unlink(staged)
         return False
-    return sidecar.keep(staged, digest, before.st_size)
+    return sidecar.keep(staged, digest)
 
 
 def why_no_link(sidecar: Sidecar, source: bytes) -> str | None:

@@ -22,7 +22,8 @@ from tensortime.formats import is_under, text_of
 from tensortime.ignoring import Matcher, Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
-from tensortime.packs import PackDamaged, PackIndex, PackWriter
+from tensortime.packreader import PackDamaged, PackIndex
+from tensortime.packs import PackWriter
 from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.publication import Gathered, publish
@@ -32,6 +33,7 @@ from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
 from tensortime.statcache import StatCache, StatKey, cache_name, confirmed, digest_of, load_cache, save_cache
 from tensortime.store import Store
+from tensortime.withdrawn import read_withdrawn
 
 ANNOUNCED_BYTES = 1_000_000_000
 """A copy of more than this is announced, with what would avoid it."""
@@ -88,6 +90,7 @@ def back_up_into(session: Session, taken: Intake, collector: Collector) -> Backu
         )
     if options.large_until is None or time.monotonic() < options.large_until:
         fold_when_due(store)
+    tell_of_room(session)
     remember(session, cache, taken)
     linked = {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}
     with contextlib.suppress(OSError):
@@ -156,10 +159,13 @@ def check_hardlinks(
 
 def usable_cache(store: Store, place: Place) -> StatCache:
     """The project's stat cache, without what is no longer in the store's packs; a new one knows what these hold."""
-    present = pack_sizes(store)
+    withdrawn = read_withdrawn(store.folder)
+    present = {name: size for name, size in pack_sizes(store).items() if name not in withdrawn.packs}
     cache = load_cache(store.path(".cache", cache_name(place.project)), store.store_id, present)
-    if present and not cache.packs:
-        return confirmed(cache, (oid for name in present for oid in ids_in_pack(store, name)))
+    if not cache.packs or not withdrawn.copies.keys().isdisjoint(present):
+        wrong = withdrawn.copies
+        found = ((name, oid) for name in present for oid in ids_in_pack(store, name))
+        return confirmed(cache, (oid for name, oid in found if oid not in wrong.get(name, ())))
     return cache
 
 
@@ -232,7 +238,7 @@ def is_stored(sidecar: Sidecar, identity: bytes, key: StatKey) -> bool:
 def space_left(store: Store, small_bytes: int, max_store: int | None) -> Room:
     """What large files may still use. NoSpace if not even the small ones fit."""
     free, total = fsops.free_space(store.folder)
-    reserve = max(KEPT_FREE, int(total * KEPT_FREE_PART))
+    reserve = kept_free(total)
     spare = free - reserve
     if small_bytes > free or (small_bytes > max(spare, 0) and small_bytes > CODE_BYTES):
         raise NoSpace(
@@ -246,6 +252,37 @@ def space_left(store: Store, small_bytes: int, max_store: int | None) -> Room:
     if max_store is not None:
         spare = min(spare, max_store - store.used_bytes())
     return Room(spare - small_bytes)
+
+
+def kept_free(total: int) -> int:
+    """The bytes of a disk of so many that large files do not take."""
+    return max(KEPT_FREE, int(total * KEPT_FREE_PART))
+
+
+def tell_of_room(session: Session) -> None:
+    """One line when the store passes what it may take, or the disk what is kept free, and which command helps."""
+    limit = session.options.max_store
+    used = session.store.used_bytes() if limit is not None else 0
+    if limit is not None and used >= limit:
+        session.monitor.warn(
+            message(
+                "the store takes {size}, max_store is {limit:,} bytes: tensortime du shows what takes the room, "
+                "tensortime rm and tensortime gc make some",
+                size=used,
+                limit=limit,
+            )
+        )
+        return
+    free, total = fsops.free_space(session.store.folder)
+    if free < kept_free(total):
+        session.monitor.warn(
+            message(
+                "{size} are free on the disk of the store, {reserve:,} bytes are kept for training: tensortime du "
+                "shows what takes the room, tensortime rm and tensortime gc make some",
+                size=free,
+                reserve=kept_free(total),
+            )
+        )
 
 
 def without_links(

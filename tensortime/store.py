@@ -29,6 +29,7 @@ from tensortime.mending import (
     refuse_links,
 )
 from tensortime.sidecar import Sidecar
+from tensortime.withdrawn import read_withdrawn
 
 DEFAULT_STORE = "tensortime"
 OWN_NAMES = {"README", ".gitignore", ".git", ".shadow", ".objects", ".records", ".cache", ".tmp", ".lock"}
@@ -62,8 +63,12 @@ class Store:
         return shadow.Shadow(self.path(".shadow"))
 
     def sidecar(self, staging: str = "") -> Sidecar:
-        """The folder of objects; files are staged in `staging`, which only storing needs."""
-        return Sidecar(self.path(".objects"), staging)
+        """The folder of objects; files are staged in `staging`, which only storing needs.
+
+        What is withdrawn counts as absent for who stores; who reads looks at the bytes.
+        """
+        withdrawn = read_withdrawn(self.folder).objects if staging else {}
+        return Sidecar(self.path(".objects"), staging, withdrawn)
 
     @contextlib.contextmanager
     def staging(self) -> Iterator[str]:

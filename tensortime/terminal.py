@@ -18,6 +18,9 @@ WORDS = {
     "store": message("storing"),
     "place": message("restoring"),
     "check": message("checking"),
+    "rewrite": message("writing packs anew"),
+    "purge": message("purging"),
+    "repair": message("repairing"),
 }
 PATIENCE = 1.0
 """Seconds before a step shows its progress."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from builders import clean_environment
 
-from tensortime.packs import Kind, Packed, PackIndex, PackWriter, pack_object
+from tensortime.packreader import PackIndex
+from tensortime.packs import Kind, Packed, PackWriter, pack_object
 
 
 class Store:

@@ -17,17 +17,19 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
-    upkeep_commands
+    upkeep_commands  maintenance_commands
     time_machine  commands  hook  manual
-    terminal  prompt  render_diff
+    terminal  prompt  render_diff  render_maintenance
     render  documents  upkeep_text
     recollection
     text
-    api  upkeep
+    api  upkeep  maintenance
     lookup
-    extraction
-    snapshot  checkout  editing  stored  present  usage  clearance
-    publication
+    extraction  purging  health
+    snapshot  checkout  editing  stored  present  usage  clearance  fsck  prune
+    repair  grace
+    garbage
+    publication  census  reading  repacking  leftovers
     commits  destination  reach  trash
     intake  worktrees  session
     history  project  scan  folding  hardlinks  comparison  retention
@@ -37,8 +39,8 @@ LAYERS = """
     reports  differences  store  ignoring  trees  collector
     mending  environment  statcache
     pushed  interpreter  machine  launch  trackers  notebook
-    shadow  repository  packages  sidecar  config  manifest  trailers  policy  names  monitor  handover
-    gitcommand  redaction  messages
+    shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover
+    gitcommand  redaction  messages  packreader  withdrawn  condemned
     errors  formats  fsops  packs  ranks  chinese  commandline
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
@@ -47,7 +49,7 @@ LEVEL = {
     name: number for number, line in enumerate(reversed(LAYERS.strip().splitlines())) for name in line.split()
 }
 TOP = {"__init__", "__main__"}
-FACES = {"cli", "commands", "hook", "time_machine", "__main__", "upkeep_commands"}
+FACES = {"cli", "commands", "hook", "time_machine", "__main__", "maintenance_commands", "upkeep_commands"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {

@@ -23,6 +23,10 @@ VERBS = {
     "rm --worktree": ("rm", "--worktree", "--force", "base"),
     "undelete": ("undelete", "base"),
     "undelete without a name": ("undelete",),
+    "verify": ("verify",),
+    "gc": ("gc",),
+    "purge": ("purge", "train.py", "--yes"),
+    "doctor": ("doctor",),
     "error": ("show", "nothing"),
 }
 
@@ -55,6 +59,8 @@ def prepare(verb: str, tree: Tree) -> None:
         folder = Tree(tree.root / "tensortime/base").file("train.py", b"mine").root
         user_git("commit", "-q", "-a", "-m", "mine", cwd=folder)
         (folder / "notes.txt").write_text("mine")
+    if verb == "verify":
+        (tree.root / "tensortime/.shadow/refs/experiments/gone").write_text("1" * 40 + "\n")
     if verb.startswith("undelete"):
         run_cli("rm", "base", cwd=tree.root)
 

@@ -10,7 +10,7 @@ import pytest
 from pack_store import Store, blob, noise, sound_store
 
 from tensortime import packs
-from tensortime.packs import PackDamaged, PackIndex
+from tensortime.packreader import PackDamaged, PackIndex
 
 
 @pytest.fixture

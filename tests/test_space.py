@@ -265,3 +265,38 @@ def test_a_restore_that_finds_no_room(tmp_path: Path, small_disk: Path) -> None:
         api.restore("exp", small_disk / "out", directory=tree.root)
     assert not list(small_disk.iterdir()) and used_bytes(small_disk) == before
     assert not list((tree.root / "tensortime/.shadow/worktrees").iterdir())
+
+
+class Warned(NullMonitor):
+    """Keeps the warnings."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, line: Message) -> None:
+        """A warning."""
+        self.lines.append(str(line))
+
+
+def test_a_backup_says_that_the_store_has_passed_max_store(tmp_path: Path) -> None:
+    """One line, with the commands that help; none while there is room."""
+    tree = project_of(tmp_path).file("tensortime.toml", b'max_store = "100 MB"\n')
+    said = Warned()
+    api.backup(directory=tree.root, monitor=said)
+    assert said.lines == []
+    tree.file("tensortime.toml", b'max_store = "1 MB"\n')
+    api.backup(directory=tree.root, monitor=said)
+    [line] = said.lines
+    assert "max_store" in line and "tensortime du" in line and "tensortime gc" in line
+
+
+def test_a_backup_says_that_little_is_free(tmp_path: Path, disk: Disk) -> None:
+    """One line once the disk has less than what is kept free."""
+    tree, said = project_of(tmp_path), Warned()
+    disk(GIB, 10 * GIB)
+    api.backup(directory=tree.root, monitor=said)
+    assert said.lines == []
+    disk(GIB - 1, 10 * GIB)
+    api.backup(directory=tree.root, monitor=said)
+    [line] = said.lines
+    assert "are free" in line and "tensortime du" in line
