@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tensortime.errors import message
+from tensortime.errors import listing, message
 from tensortime.messages import Translator
 from tensortime.reports import BAD, FINE, DoctorReport, GcReport, Problem, PurgeReport, VerifyReport
 from tensortime.text import printable, seconds_text, size_text
@@ -69,7 +69,7 @@ def problem_text(one: Problem, tr: Translator) -> list[str]:
     lines = [
         tr(
             "{kind}: {what}: {reason}",
-            kind=tr.known(one.kind),
+            kind=kind_text(one.kind, tr),
             what=printable(one.what),
             reason=tr.known(one.reason),
         )
@@ -101,10 +101,7 @@ def repaired_line(one: Problem, tr: Translator) -> str:
 
 def names_text(names: Sequence[str], tr: Translator) -> str:
     """Some names, and how many more."""
-    shown = ", ".join(printable(name) for name in names[:SHOWN_NAMES])
-    if len(names) > SHOWN_NAMES:
-        return tr("{names} and {count} more", names=shown, count=len(names) - SHOWN_NAMES)
-    return shown
+    return tr.text(listing([printable(name) for name in names], SHOWN_NAMES))
 
 
 def holder_text(kind: str, size: str, tr: Translator) -> str:
