@@ -137,6 +137,8 @@ def training_command(
             else:
                 words = without_keywords(command)
                 program = without_assignments(words)
+                if is_switched_off(words):
+                    continue
                 if program and program[0] in ("cd", "pushd"):
                     folders[-1] = changed_folder(folders[-1], program[1:], environ)
                     continue
@@ -146,6 +148,11 @@ def training_command(
     except ValueError:
         return None
     return None
+
+
+def is_switched_off(words: list[str]) -> bool:
+    """Whether a command is given, in front or by `env`, that nothing is to be backed up, or which experiment it joins."""
+    return any(word.startswith(("TENSORTIME=", "TENSORTIME_EXPERIMENT=")) for word in words)
 
 
 def without_keywords(words: list[str]) -> list[str]:

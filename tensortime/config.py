@@ -192,7 +192,7 @@ def check_text(value: object) -> str:
 
 def check_language(value: object) -> str:
     """A language that TensorTime speaks; ValueError says which these are."""
-    if not isinstance(value, str) or not re.match(r"en|zh", value.lower()):
+    if not isinstance(value, str) or not re.match(r"en|zh|chinese|中|英|汉|漢|简|繁", value.lower()):
         raise ValueError(A_LANGUAGE)
     return value
 

@@ -94,11 +94,17 @@ def cut(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore")
 
 
+def words_of(note: str) -> str:
+    """The first line of a note without what a shell would obey: the name made of it is typed without quotes."""
+    first_line = note.strip().splitlines()[0] if note.strip() else ""
+    plain = re.sub(r"[()\[\]{}&;$'`!#]+", "-", first_line.encode("utf-8", "replace").decode())
+    return re.sub(r"-{2,}", "-", plain).strip("- ")
+
+
 def default_name(moment: datetime, note: str) -> ExperimentName:
     """`2026-11-23_09-36-04-<note>`: sorts by time, says what it was."""
     stamp = moment.strftime("%Y-%m-%d_%H-%M-%S")
-    first_line = note.strip().splitlines()[0] if note.strip() else ""
-    slug = cut(suggest_name(first_line.encode("utf-8", "replace").decode()), LONGEST_NOTE_PART).rstrip(".-")
+    slug = cut(suggest_name(words_of(note)), LONGEST_NOTE_PART).rstrip(".-")
     return ExperimentName(suggest_name(f"{stamp}-{slug}") if slug else stamp)
 
 

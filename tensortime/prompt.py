@@ -30,10 +30,14 @@ SEQUENCE_SECONDS = 0.05
 def ask_line(fd: int, stream: TextIO, question: str, seconds: float) -> str | None:
     """What a person types on the terminal `fd` until Enter, or until `seconds` without a key; None if that is nothing.
 
-    Not a byte behind the line is read: it is the program's. KeyboardInterrupt passes, the terminal is put back.
-    OSError where it is no terminal any more.
+    Not a byte behind the line is read: it is the program's. A line that waits already is too, or the next command of
+    a person who pasted several: then nothing is asked. KeyboardInterrupt passes, the terminal is put back. OSError
+    where it is no terminal any more.
     """
     typed = ""
+    # Before keys come one by one, only a whole line makes a terminal readable.
+    if select.select([fd], [], [], 0)[0]:
+        return ""
     try:
         with by_key(fd):
             stream.write(question)
@@ -51,17 +55,21 @@ def ask_line(fd: int, stream: TextIO, question: str, seconds: float) -> str | No
 @contextlib.contextmanager
 def by_key(fd: int) -> Iterator[None]:
     """Let the terminal hand over each key at once and show none by itself; Ctrl-C still interrupts."""
-    try:
-        before, changed = termios.tcgetattr(fd), termios.tcgetattr(fd)
-    except termios.error as problem:
-        raise OSError(*problem.args) from problem
+    before, changed = termios.tcgetattr(fd), termios.tcgetattr(fd)
     changed[3] &= ~(termios.ICANON | termios.ECHO | termios.IEXTEN)
     changed[6][termios.VMIN], changed[6][termios.VTIME] = 1, 0
     termios.tcsetattr(fd, termios.TCSADRAIN, changed)
     try:
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        # A job that was sent to the background meanwhile would be stopped for it; the shell has set its own modes.
+        if is_foreground(fd):
+            termios.tcsetattr(fd, termios.TCSADRAIN, before)
+
+
+def is_foreground(fd: int) -> bool:
+    """Whether this process is the one that the terminal `fd` belongs to now."""
+    return os.tcgetpgrp(fd) == os.getpgrp()
 
 
 def keys(fd: int, seconds: float) -> Iterator[str]:
@@ -79,9 +87,9 @@ def keys(fd: int, seconds: float) -> Iterator[str]:
 
 
 def is_ready(fd: int, seconds: float) -> bool:
-    """Whether a key comes within so long."""
+    """Whether a key comes within so long, and this process is in the foreground."""
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
+    while is_foreground(fd) and (left := end - time.monotonic()) > 0:
         if select.select([fd], [], [], min(left, SLICE_SECONDS))[0]:
             return True
     return False

@@ -78,7 +78,7 @@ def backup_text(report: BackupReport, tr: Translator) -> list[str]:
     for one in report.lost:
         lost = {"path": printable(one.path), "names": listed(one.experiments, tr)}
         lines.append(tr("LOST: {path} in {names}: its hard-linked file was written to", **lost))
-    lines.append(tr("restore: tensortime restore {name}", name=name))
+    lines.append(tr("restore: tensortime restore {name}", name=quoted(name)))
     return lines
 
 
@@ -113,7 +113,10 @@ def ignored_text(ignored: Iterable[Ignored], tr: Translator) -> str:
             own_name = kind == "built-in" and detail == one.path
             plain = tr("a secret?") if secret else tr("built-in") if own_name else tr.known(one.rule)
             by_rule.setdefault(plain, []).append(one.path + "/" * one.folder)
-    return "; ".join(f"{listed(paths, tr)} ({printable(rule)})" for rule, paths in by_rule.items())
+    return "; ".join(
+        tr("{paths} ({rule})", paths=listed(paths, tr), rule=printable(rule))
+        for rule, paths in by_rule.items()
+    )
 
 
 def skipped_text(skipped: Sequence[Skipped], tr: Translator) -> list[str]:
@@ -257,7 +260,7 @@ def show_text(report: ShowReport, tr: Translator) -> list[str]:
         rows.append((tr("backup"), f":{entry.number}  {iso_time(entry.time_ns)}  {facts}"))
     rows += problem_rows(run, tr)
     older = f":{one.backups}" if one.backups != report.newest else ""
-    rows.append((tr("restore"), f"tensortime restore {one.name}{older}"))
+    rows.append((tr("restore"), f"tensortime restore {quoted(one.name + older)}"))
     return [labelled(label, value) for label, value in rows if value]
 
 

@@ -291,7 +291,8 @@ def ask_note(tr: Translator) -> str:
     """The note that a person types; empty after PROMPT_SECONDS without a key."""
     from tensortime.prompt import ask_line
 
-    with contextlib.suppress(OSError, ValueError):
+    # A terminal that went away, a stderr that is somebody's own object: a note is not worth an exception.
+    with contextlib.suppress(Exception):
         typed = ask_line(sys.stdin.fileno(), sys.stderr, f"{PREFIX}{tr.text(PROMPT)} ", PROMPT_SECONDS)
         if typed is not None:
             return typed

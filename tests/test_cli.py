@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -398,3 +399,11 @@ def test_c_and_store_stand_for_being_there(lab: Tree, tmp_path: Path) -> None:
         run_cli("show", "@", "late.txt", "--store", lab.root / "tensortime", cwd=elsewhere).stdout == "late"
     )
     assert os.listdir(elsewhere) == []
+
+
+def test_the_way_back_can_be_copied_into_a_shell(tmp_path: Path) -> None:
+    """A name that a person chose may hold what a shell obeys: the command that restores it is quoted."""
+    tree = Tree(tmp_path / "p").file("train.py", b"1")
+    for words in (("backup", "--name", "it's(1);id"), ("show", "@")):
+        last = run_cli(*words, cwd=tree.root).stdout.splitlines()[-1]
+        assert shlex.split(last)[-3:] == ["tensortime", "restore", "it's(1);id"]

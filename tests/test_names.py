@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 import unicodedata
 from datetime import datetime
@@ -188,3 +189,14 @@ def test_s01_as_a_note_everything_is_kept(tmp_path: Path) -> None:
         assert report.experiment is not None
         assert problem_of(report.experiment) is None
         assert api.show("@", directory=tree.root).experiment.note == text
+
+
+@pytest.mark.parametrize(
+    "note", ["x;id", "lr 3e-4 (warmup)", 'a; rm $x & "q" it\'s *', "`id`", "$(id)", "{a,b}!", "#1"]
+)
+def test_a_name_made_of_a_note_is_typed_without_quotes(note: str) -> None:
+    """The line that tells how to come back is copied into a shell: nothing in it may be obeyed."""
+    name = default_name(MOMENT, note)
+    assert shlex.split(f"restore {name}") == ["restore", name]
+    assert not set(name) & set("()[]{}&;$'`!#\"*")
+    assert name.startswith("2026-11-23_09-36-04")

@@ -1,11 +1,14 @@
 """The question for a note: asked of a person, in their language; answered, or given up after a silence. E07, E10."""
 
+import os
+import shutil
+import sys
 from pathlib import Path
 
 import pexpect
 import pytest
 from builders import Tree
-from terminals import spawn
+from terminals import PACKAGE, spawn
 
 from tensortime import api
 
@@ -126,15 +129,72 @@ def test_ctrl_c_puts_the_terminal_back(project: Tree) -> None:
     assert not (project.root / "tensortime").exists()
 
 
-@pytest.mark.parametrize(("keys", "note"), [("early\r", "early"), ("\x04", "")])
-def test_what_was_typed_before_the_question_is_its_answer(project: Tree, keys: str, note: str) -> None:
-    """Type-ahead is not lost while Python starts, nor is the end of it."""
-    project.file("slow.py", b"import time; print('starting', flush=True); time.sleep(0.5)\n" + ASK)
+SLOW = b"import time; print('starting', flush=True); time.sleep(0.5)\n"
+
+
+def test_what_was_begun_before_the_question_is_its_answer(project: Tree) -> None:
+    """Type-ahead is not lost while Python starts."""
+    project.file("slow.py", SLOW + ASK)
     child = spawn("slow.py", "60", cwd=project.root, variables=ENGLISH)
     child.expect_exact("starting")
-    child.send(keys)
-    child.expect_exact(f"note {note!r}")
+    child.send("ear")
+    child.expect_exact("(Enter: none) ")
+    child.send("ly\r")
+    child.expect_exact("note 'early'")
     child.expect(pexpect.EOF)
+
+
+def test_a_line_that_waits_already_is_the_programs(project: Tree) -> None:
+    """Who pastes `python a.py` and `python b.py` into a shell means the second as a command, not as a note."""
+    project.file("slow.py", SLOW + ASK)
+    child = spawn("slow.py", "60", "reads", cwd=project.root, variables=ENGLISH)
+    child.expect_exact("starting")
+    child.send("python b.py\r")
+    child.expect_exact("note ''")
+    assert "note for this experiment" not in (child.before or "")
+    child.expect_exact("the program reads 'python b.py'")
+    child.expect(pexpect.EOF)
+
+
+def test_a_job_that_is_sent_to_the_background_trains_on(project: Tree) -> None:
+    """Ctrl-Z and `bg` at the question: nobody can answer, and setting the terminal's modes would stop the job."""
+    shell = shutil.which("bash")
+    assert shell
+    env = {
+        **os.environ,
+        **ENGLISH,
+        "TERM": "xterm",
+        "PYTHONPATH": PACKAGE,
+        "PS1": "$ ",
+        "HISTFILE": os.devnull,
+    }
+    env.pop("CI", None)
+    child = pexpect.spawn(
+        shell, ["--norc", "--noprofile", "-i"], cwd=str(project.root), env=env, encoding="utf-8", timeout=30
+    )
+    child.sendline(f"{sys.executable} ask.py 60")
+    child.expect_exact("(Enter: none) ")
+    child.send("\x1a")
+    child.expect("Stopped")
+    child.sendline("bg; wait %1; echo ended-$?; jobs; echo listed")
+    child.expect("ended-0")
+    child.expect(r"listed\r\n")
+    assert "Stopped" not in (child.before or "")
+    child.sendline("exit")
+    child.close(force=True)
+    assert len(api.log(directory=project.root).experiments) == 1
+
+
+@pytest.mark.parametrize("stderr", ["None", "io.StringIO()"])
+def test_a_stderr_that_is_no_stream_costs_the_question_not_the_training(project: Tree, stderr: str) -> None:
+    """A logger in the place of stderr, or nothing: TimeMachine() never raises for the sake of a note."""
+    project.file("odd.py", f"import io, sys\nsys.stderr = {stderr}\n".encode() + ASK)
+    child = spawn("odd.py", "0.3", cwd=project.root, variables=ENGLISH)
+    child.expect_exact("note ''")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+    assert len(api.log(directory=project.root).experiments) == 1
 
 
 @pytest.mark.parametrize("variables", [{"CI": "true"}, {"RANK": "1"}, {"TENSORTIME": "off"}])
