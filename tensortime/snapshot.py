@@ -141,6 +141,9 @@ def find_files(session: Session) -> Scan:
         if not any(chosen.chooses(path, True) for path in found.followed):
             monitor.warn(message("follow: {pattern} is no link to anything", pattern=pattern))
     for one in found.overruled:
+        # `save/` in .ttignore and `add=["save"]` is how weights are meant to be stored: only what nobody wrote is said.
+        if not one.rule.startswith("built-in"):
+            continue
         monitor.warn(message("{path} is added, although {rule} leaves it out", path=one.path, rule=one.rule))
     return found
 

@@ -11,7 +11,9 @@ from round_trips import THRESHOLD
 
 from tensortime import api
 from tensortime.commits import contents_of, overlay
+from tensortime.errors import Message
 from tensortime.manifest import Manifest, encode_manifest
+from tensortime.monitor import NullMonitor
 from tensortime.reports import BackupReport
 from tensortime.shadow import Shadow
 
@@ -83,3 +85,25 @@ def test_what_a_later_version_recorded_is_kept(tmp_path: Path) -> None:
         b"packages.txt": b"numpy 9\n",
         b"outputs/1": b"{}",
     }
+
+
+class Warnings(NullMonitor):
+    """Keeps what a person is warned about."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def warn(self, line: Message) -> None:
+        """Keep it."""
+        self.lines.append(str(line))
+
+
+def test_weights_that_ttignore_leaves_out_are_added_without_a_word(project: Tree) -> None:
+    """`save/` in .ttignore and `add=["save"]` is how weights are meant to be stored; a secret is still said aloud."""
+    project.file(".ttignore", b"save/\n").file("save/model.npz", b"w").file(".env", b"KEY=1")
+    heard = Warnings()
+    assert api.backup(directory=project.root, name="exp", monitor=heard).small == 2
+    assert api.backup(directory=project.root, name="exp", add=["save"], monitor=heard).small == 3
+    assert heard.lines == []
+    api.backup(directory=project.root, name="exp", add=[".env"], monitor=heard)
+    assert [line for line in heard.lines if ".env is added" in line] == heard.lines != []
