@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tensortime import checkout, editing, extraction, history, snapshot
+from tensortime import history
 from tensortime.config import KEYS
 from tensortime.errors import (
     Damaged,
@@ -17,7 +17,7 @@ from tensortime.errors import (
     message,
 )
 from tensortime.formats import bytes_of
-from tensortime.ignoring import Matcher
+from tensortime.landmarks import DEFAULT_STORE
 from tensortime.lookup import (
     PathLike,
     as_meant,
@@ -30,13 +30,11 @@ from tensortime.lookup import (
     store_trouble,
     visible,
 )
-from tensortime.manifest import ManifestEntry
 from tensortime.messages import choose_language
 from tensortime.monitor import SILENT, Monitor
 from tensortime.names import ExperimentName
 from tensortime.project import Place, refuse_store_around, refuse_wide_project
 from tensortime.ranks import is_off
-from tensortime.redaction import redact_named
 from tensortime.reports import (
     BackupReport,
     Experiment,
@@ -46,13 +44,13 @@ from tensortime.reports import (
     SettingsReport,
     ShowReport,
 )
-from tensortime.session import BackupOptions, Collector
-from tensortime.sidecar import rehash_object
-from tensortime.store import DEFAULT_STORE, Store, create_store, open_store
+from tensortime.store import Store, create_store, open_store
 from tensortime.trailers import plain
 
 if TYPE_CHECKING:
     from tensortime.differences import DiffReport
+    from tensortime.manifest import ManifestEntry
+    from tensortime.session import BackupOptions, Collector
 
 
 def backup(
@@ -84,6 +82,11 @@ def backup(
     check_texts(note=note, name=name or "")
     if is_off(os.environ):
         return BackupReport(experiment=None)
+    # Each verb loads its operation when it is called: `log` and `show` pay for none.
+    from tensortime.collector import start_collecting
+    from tensortime.ignoring import Matcher
+    from tensortime.session import BackupOptions
+
     place, config = locate(directory, store)
     refuse_wide_project(place.project)
     refuse_store_around(place)
@@ -103,9 +106,6 @@ def backup(
         max_store=config.max_store,
         large_until=large_until,
     )
-    # Not for `log` and `show`: what finds out about the run takes longer to load than they take altogether.
-    from tensortime.collector import start_collecting
-
     newest = add is not None and name is None and joins is None
     collector = start_collecting(place.project, command, typed_in, from_shell=from_shell, whole=add is None)
     return back_up(place, options, collector, newest=newest, monitor=monitor)
@@ -113,13 +113,17 @@ def backup(
 
 def recorded(values: Mapping[str, object] | None) -> dict[str, object]:
     """Params or metrics as they are recorded: as JSON can hold them, without secrets."""
+    from tensortime.redaction import redact_named
+
     return {str(key): redact_named(str(key), plain(value)) for key, value in (values or {}).items()}
 
 
 def back_up(
-    place: Place, options: BackupOptions, collector: Collector, *, newest: bool, monitor: Monitor
+    place: Place, options: "BackupOptions", collector: "Collector", *, newest: bool, monitor: Monitor
 ) -> BackupReport:
     """Open the store, making it first if there is none, and make the backup; `newest`: in the newest experiment."""
+    from tensortime import snapshot
+
     try:
         opened = create_store(place.store)
         announce(place, opened, monitor)
@@ -175,6 +179,8 @@ def note(
     experiment: str, text: str, *, directory: PathLike | None = None, store: PathLike | None = None
 ) -> Experiment:
     """Give an experiment another note; returns the experiment as it is then."""
+    from tensortime import editing
+
     check_texts(note=text)
     opened, target = find(experiment, directory, store)
     editing.refuse_older(target)
@@ -192,6 +198,8 @@ def tag(
     store: PathLike | None = None,
 ) -> Experiment:
     """Tag an experiment, or with `remove` take these tags off; returns the experiment as it is then."""
+    from tensortime import editing
+
     if isinstance(tags, str):
         raise TypeError(f"tags must be a list, such as [{tags!r}], not one text")
     check_texts(tag="".join(tags))
@@ -268,6 +276,8 @@ def read_file(
     experiment: str, path: str, *, directory: PathLike | None = None, store: PathLike | None = None
 ) -> tuple[bytes | None, int | None]:
     """One file of a backup: its bytes, or an open descriptor of the object that holds them (checked first)."""
+    from tensortime import extraction
+
     opened, target = find(experiment, directory, store)
     with history.damage_in(target):
         data, entry = extraction.read_one(opened, target, path)
@@ -277,8 +287,10 @@ def read_file(
         return None, opened.sidecar().open_object(entry.digest, entry.size)
 
 
-def checked(opened: Store, entry: ManifestEntry, path: str) -> None:
+def checked(opened: Store, entry: "ManifestEntry", path: str) -> None:
     """Damaged unless the object holds what its digest says."""
+    from tensortime.sidecar import rehash_object
+
     if entry.digest is not None and not rehash_object(opened.sidecar(), entry.digest):
         raise Damaged(
             "{path} cannot come back: the object {digest} is missing or damaged",
@@ -302,6 +314,8 @@ def restore(
     `destination`: default `<store>/<experiment>` (`.files` behind it for `paths`). `link`: how large files are
     placed: auto (reflink, else copy), reflink, copy, hardlink or symlink.
     """
+    from tensortime import checkout, extraction
+
     if link not in checkout.LINKS:
         raise UsageError(
             "{link} is no way to place files",

@@ -28,7 +28,7 @@ from tensortime.errors import (
 )
 from tensortime.formats import META, Digest, RelPath, goes_into_git, text_of
 from tensortime.history import Target, manifest_of, read_meta, run_of, skipped_in
-from tensortime.intake import FULL, THREADS, in_threads
+from tensortime.intake import THREADS, in_threads
 from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, Manifest, ManifestEntry
 from tensortime.monitor import Meter, Monitor
 from tensortime.packs import Kind, object_id
@@ -374,7 +374,7 @@ def discard(partial: str) -> None:
 def explain(problem: BaseException, destination: str) -> BaseException:
     """The error that a person can act on."""
     if isinstance(problem, OSError):
-        if problem.errno in FULL:
+        if problem.errno in fsops.FULL:
             return NoSpace("no room for {path}: {problem}", path=destination, problem=problem.strerror)
         return StoreUnusable("{path} cannot be made: {problem}", path=destination, problem=problem.strerror)
     return problem

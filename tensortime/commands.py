@@ -4,19 +4,27 @@ import contextlib
 import functools
 import io
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from tensortime import api, documents, lookup, render
+from tensortime import api, documents, language, render
 from tensortime.errors import TensorTimeError, UsageError, message
 from tensortime.messages import Translator
-from tensortime.reports import Experiment
-from tensortime.terminal import TerminalMonitor, bug_report, is_terminal, wants_colour, write_line
+from tensortime.terminal import (
+    TerminalMonitor,
+    bug_report,
+    is_terminal,
+    terminal_width,
+    wants_colour,
+    write_line,
+)
 from tensortime.text import LONG, quoted
+
+if TYPE_CHECKING:
+    from tensortime.reports import Experiment
 
 INTERRUPTED = 130
 BLOCK = 1 << 20
@@ -33,7 +41,7 @@ class Common:
     @functools.cached_property
     def tr(self) -> Translator:
         """The person's language."""
-        return lookup.translator(self.directory, self.store)
+        return language.translator(self.directory, self.store)
 
     def resolve(self, path: str) -> str:
         """A path as typed after `-C`: as if tensortime had been started there."""
@@ -177,7 +185,7 @@ def log(common: Common, limit: int | None, everything: bool) -> int:
         if common.as_json:
             put_json(documents.log_json(report, limit))
         elif is_terminal(sys.stdout):
-            width = shutil.get_terminal_size((80, 24)).columns
+            width = terminal_width()
             put(
                 render.log_table(
                     report, render.SHOWN if limit is None else limit, width, datetime.now(), common.tr
@@ -231,7 +239,7 @@ def diff(common: Common, a: str, b: str | None, patch: bool) -> int:
 
         width = None
         if is_terminal(sys.stdout):
-            width = min(shutil.get_terminal_size((80, 24)).columns, LONG)
+            width = min(terminal_width(), LONG)
         style = Style(common.tr, width, wants_colour(sys.stdout))
         put(diff_text(report, style, patch=patch))
         return 0
@@ -246,6 +254,8 @@ def put_bytes(data: bytes | None, fd: int | None) -> None:
         stream: TextIO | None = sys.stdout
         if stream is not None:
             stack.enter_context(written())
+            import shutil  # 4 ms that the other verbs need not pay
+
             shutil.copyfileobj(source, stream.buffer, BLOCK)
             stream.flush()
 
@@ -298,7 +308,7 @@ def tag(common: Common, experiment: str, tags: Sequence[str], remove: bool) -> i
     )
 
 
-def edit(common: Common, change: Callable[[], Experiment]) -> int:
+def edit(common: Common, change: Callable[[], "Experiment"]) -> int:
     """Change something about an experiment, and say how it is now."""
 
     def work(_: TerminalMonitor) -> int:
@@ -320,7 +330,7 @@ def config(common: Common) -> int:
         if common.as_json:
             put_json(documents.settings_json(report))
         else:
-            put(render.settings_text(report, shutil.get_terminal_size((80, 24)).columns, common.tr))
+            put(render.settings_text(report, terminal_width(), common.tr))
         return 0
 
     return answer(common, work)

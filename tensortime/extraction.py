@@ -33,7 +33,6 @@ from tensortime.errors import (
 )
 from tensortime.formats import RelPath, bytes_of, is_under, text_of
 from tensortime.history import Target
-from tensortime.intake import FULL
 from tensortime.manifest import FILE, FOLDER, SYMLINK, ManifestEntry, plain_mode
 from tensortime.monitor import Monitor
 from tensortime.packs import Kind, object_id
@@ -155,7 +154,7 @@ def restore_paths(
         try:
             placed = place_selection(store, plan, selection, destination, how, monitor)
         except OSError as problem:
-            kind = NoSpace if problem.errno in FULL else StoreUnusable
+            kind = NoSpace if problem.errno in fsops.FULL else StoreUnusable
             raise kind(
                 "{path} cannot be made: {problem}", path=destination, problem=str(problem)
             ) from problem

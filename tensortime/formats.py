@@ -4,7 +4,6 @@ The values are plain `str` and `bytes` at run time and types of their own for th
 comes from outside goes through its `parse_*` function, a value that we made ourselves is wrapped.
 """
 
-import base64
 import re
 from datetime import UTC, datetime
 from typing import NewType
@@ -102,6 +101,8 @@ def encode_path(path: bytes) -> dict[str, str]:
     try:
         return {"path": path.decode("utf-8")}
     except UnicodeDecodeError:
+        import base64  # hardly any path needs it
+
         return {"path_base64": base64.b64encode(path).decode("ascii")}
 
 
@@ -111,6 +112,8 @@ def decode_path(fields: dict[str, object]) -> RelPath:
     if isinstance(plain, str):
         return parse_path(plain.encode("utf-8"))
     if isinstance(coded, str):
+        import base64
+
         return parse_path(base64.b64decode(coded, validate=True))
     raise ValueError("an entry without a path")
 

@@ -8,10 +8,8 @@ import contextlib
 import errno
 import fcntl
 import os
-import shutil
 import stat
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -35,6 +33,9 @@ NO_CLONE = {
 }
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.ENOSYS}
 """Some network and FUSE file systems cannot sync a folder: nothing more can be done there."""
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""No room on the disk or in the quota."""
 
 Path = bytes | str
 
@@ -210,6 +211,8 @@ def write_atomic(
 ) -> None:
     """Write a file so that others see all of it or nothing. `staging` is a folder on the same file system."""
     folder = os.path.dirname(os.fsencode(path)) if staging is None else os.fsencode(staging)
+    import tempfile  # 6 ms that who only reads need not pay
+
     fd, temporary = tempfile.mkstemp(prefix=b".tensortime-", dir=folder)
     try:
         with os.fdopen(fd, "wb") as file:
@@ -329,6 +332,8 @@ def remove_tree(path: Path) -> None:
             os.chmod(os.path.dirname(name), 0o700)
             os.chmod(name, 0o700, follow_symlinks=False) if os.path.islink(name) else os.chmod(name, 0o700)
             function(name)
+
+    import shutil  # as above
 
     shutil.rmtree(path, onerror=unlock_and_retry)
 

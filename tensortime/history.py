@@ -1,12 +1,12 @@
 """What a store holds: its experiments, their backups, and what a name means. Reads only."""
 
 import contextlib
-import difflib
 import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tensortime.errors import (
     AmbiguousName,
@@ -18,11 +18,13 @@ from tensortime.errors import (
     message,
 )
 from tensortime.formats import META, Digest, Oid, bytes_of, text_of
-from tensortime.manifest import Manifest, decode_manifest
 from tensortime.names import ExperimentName, problem_of
 from tensortime.reports import DamagedRef, Experiment, HistoryEntry, Lost, Skipped
 from tensortime.shadow import Ref, Shadow, TreeItem, parse_commit
 from tensortime.trailers import BackupFacts, decode_message
+
+if TYPE_CHECKING:
+    from tensortime.manifest import Manifest
 
 EXPERIMENTS = "refs/experiments/"
 TAGS = "refs/tags/"
@@ -281,6 +283,8 @@ def counted_back(catalog: Catalog, steps: int, text: str) -> Experiment:
 
 def near_names(catalog: Catalog, text: str) -> Message | str:
     """A hint with the names nearest to a mistyped one."""
+    import difflib  # only for an error
+
     near = difflib.get_close_matches(text, [one.name for one in catalog.experiments], 3, 0.5)
     if not near:
         # Names begin with a date: what was mistyped is often only the end of one.
@@ -324,8 +328,10 @@ def skipped_in(run: Mapping[str, object]) -> tuple[Skipped, ...]:
     return tuple(Skipped(str(row.get("path", "?")), str(row.get("reason", "?"))) for row in found)
 
 
-def manifest_of(meta: Mapping[bytes, bytes]) -> Manifest:
+def manifest_of(meta: Mapping[bytes, bytes]) -> "Manifest":
     """The manifest among the files of `.tensortime/`."""
+    from tensortime.manifest import decode_manifest  # who lists the experiments reads none
+
     return decode_manifest(
         {name: data for name, data in meta.items() if name == b"manifest" or name.startswith(b"manifest.d/")}
     )

@@ -67,7 +67,7 @@ def answer(shell: str | None) -> int:
     """`tensortime hook`: the script, or where there is none for this shell, as a wrong call, how it is called."""
     if shell in SHELLS:
         return print_script(str(shell))
-    from tensortime import lookup, render
+    from tensortime import language, render
     from tensortime.errors import UsageError
     from tensortime.terminal import write_line
 
@@ -80,7 +80,7 @@ def answer(shell: str | None) -> int:
             "there is no hook for {shell}", shell=shell, hint="put one of these into its file:"
         )
     lines = [f"  {file:<28}{line}" for file, line in SHELLS.values()]
-    for line in (*render.error_text(error, lookup.translator()), *lines):
+    for line in (*render.error_text(error, language.translator()), *lines):
         write_line(sys.stderr, line)
     return error.exit_code
 
@@ -170,7 +170,7 @@ def mentions_us(path: str) -> bool:
 
 def back_up_before(typed: Typed, starts: "Sequence[str]", watch: Watch) -> "list[str]":
     """Make the backup, and leave word for the command; returns what to say."""
-    from tensortime import api, handover, lookup, ranks
+    from tensortime import api, handover, language, lookup, ranks
     from tensortime.project import start_of
     from tensortime.redaction import redact_arguments
     from tensortime.terminal import message_text
@@ -196,7 +196,7 @@ def back_up_before(typed: Typed, starts: "Sequence[str]", watch: Watch) -> "list
     handover.leave(
         os.path.join(report.store, ".cache"), place.project, report.experiment, typed.folder, words
     )
-    tr = lookup.translator(start)
+    tr = language.translator(start)
     return [*report_lines(report, place.project, tr), *(message_text(one, tr) for one in hurry.warnings)]
 
 

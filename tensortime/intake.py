@@ -43,7 +43,6 @@ BATCH_BYTES = 4 << 20
 BYTES_A_SECOND = 4e9
 """No thread hashes faster: what is larger than that allows is not begun where time is short."""
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -380,7 +379,7 @@ def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -
 def why_not_stored(problem: NoRoom | OutOfTime | OSError, reading: Reading, file: FileStat) -> str:
     """Why a large file was not stored, with the numbers; empty where it went away."""
     if isinstance(problem, OSError):
-        full = problem.errno in FULL
+        full = problem.errno in fsops.FULL
         return f"no room: {problem.strerror}" if full else reason_of(problem, reading.source, file)
     if isinstance(problem, OutOfTime) or reading.large_until is not None:
         return NOT_AT_ONCE

@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from tensortime import history
+from tensortime import fsops, history
 from tensortime.config import Config, load_config
 from tensortime.errors import (
     NoSpace,
@@ -21,10 +21,10 @@ from tensortime.errors import (
     UsageError,
 )
 from tensortime.formats import RelPath, bytes_of, text_of
-from tensortime.intake import FULL
-from tensortime.messages import Translator, choose_language
-from tensortime.project import Place, find_place, upward
-from tensortime.store import Store, is_store, open_store
+from tensortime.landmarks import is_store
+from tensortime.language import place_around
+from tensortime.project import Place, upward
+from tensortime.store import Store, open_store
 
 PathLike = str | os.PathLike[str]
 
@@ -49,21 +49,6 @@ def locate(directory: PathLike | None = None, store: PathLike | None = None) -> 
     if place.parent is None and not place.store_inside and is_store(place.store):
         place = replace(place, project=recorded_project(place))
     return place, load_config(place.project)
-
-
-def place_around(start: str, store: PathLike | None) -> Place:
-    """The project and store of a folder, as the paths and the configuration tell."""
-    asked = os.fspath(store) if store is not None else os.environ.get("TENSORTIME_STORE") or None
-    return find_place(start, asked, lambda folder: load_config(folder).backup_dir)
-
-
-def translator(directory: PathLike | None = None, store: PathLike | None = None) -> Translator:
-    """The language for the person who works around a folder. What is wrong there is for others to say."""
-    configured = None
-    with contextlib.suppress(TensorTimeError, OSError):
-        start = os.path.realpath(directory or os.getcwd())
-        configured = load_config(place_around(start, store).project).lang
-    return Translator(choose_language(os.environ, configured))
 
 
 def recorded_project(place: Place) -> str:
@@ -98,7 +83,7 @@ def paths_to_add(place: Place, add: Sequence[PathLike]) -> tuple[RelPath, ...]:
 
 def environment_failure(store: str, problem: OSError) -> TensorTimeError:
     """The error for a disk or permission that stopped an operation."""
-    kind = NoSpace if problem.errno in FULL else StoreUnusable
+    kind = NoSpace if problem.errno in fsops.FULL else StoreUnusable
     where = os.fsdecode(problem.filename) if problem.filename is not None else store
     return kind(
         "the store cannot be used: {path}: {problem}",

@@ -7,11 +7,12 @@ from tensortime import fsck, health, prune, purging
 from tensortime.config import parse_size
 from tensortime.errors import BadConfig, StoreUnusable, UsageError
 from tensortime.history import damage_in
+from tensortime.landmarks import is_store
 from tensortime.lookup import PathLike, environment_failure, inside_project, locate, resolve
 from tensortime.monitor import SILENT, Monitor
 from tensortime.reading import Share
 from tensortime.reports import DoctorReport, GcReport, PurgeReport, VerifyReport
-from tensortime.store import Store, is_store, open_store
+from tensortime.store import Store, open_store
 
 
 def verify(

@@ -8,11 +8,10 @@ import contextlib
 import os
 import re
 import stat
-import uuid
 
 from tensortime import fsops
 from tensortime.errors import Message, StoreUnusable, TensorTimeError, UnsupportedFormat, message
-from tensortime.repository import user_exclude_file
+from tensortime.gitcommand import user_exclude_file
 
 FORMAT = 1
 KNOWN_FEATURES: frozenset[str] = frozenset()
@@ -96,7 +95,7 @@ def read_config(folder: str) -> tuple[str, Message | None]:
     features = re.findall(r"^\s*requires\s*=\s*(\S+)\s*$", section, re.MULTILINE)
     refuse_unknown(re.search(r"^\s*format\s*=\s*(\S+)\s*$", section, re.MULTILINE), features)
     identity = re.search(r"^\s*id\s*=\s*([0-9a-f-]{36})\s*$", section, re.MULTILINE)
-    store_id = identity.group(1) if identity else str(uuid.uuid4())
+    store_id = identity.group(1) if identity else new_id()
     ours = CONFIG.format(id=store_id) + "".join(f"\trequires = {feature}\n" for feature in features)
     if found == ours:
         return store_id, None
@@ -106,6 +105,13 @@ def read_config(folder: str) -> tuple[str, Message | None]:
         "the git configuration of the store was not ours and was written again; the other is kept as {path}",
         path=path + ".foreign",
     )
+
+
+def new_id() -> str:
+    """An id for a store."""
+    import uuid  # once in the life of a store, and 5 ms
+
+    return str(uuid.uuid4())
 
 
 def refuse_unknown(stated: re.Match[str] | None, features: list[str]) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tensortime import fsops
 from tensortime.errors import ForeignFolder, NotAProject
-from tensortime.store import DEFAULT_STORE, is_store
+from tensortime.landmarks import DEFAULT_STORE, is_store
 
 
 @dataclass(frozen=True)

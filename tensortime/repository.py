@@ -57,29 +57,6 @@ QUIET = {
 Facts = dict[str, Any]
 
 
-def user_exclude_file(folder: str) -> tuple[str, str] | None:
-    """The top of the user's work tree around `folder` and its `info/exclude`; None without a user's repository.
-
-    The only question that is put to the user's git; it reads no file of the work tree and runs no hook.
-    """
-    top = folder
-    while not os.path.lexists(os.path.join(top, ".git")):
-        above = os.path.dirname(top)
-        if above == top:
-            return None
-        top = above
-    if os.path.isdir(os.path.join(top, ".git", "info")) and not os.path.islink(os.path.join(top, ".git")):
-        return top, os.path.join(top, ".git", "info", "exclude")
-    command = [git_program(), "-C", top, "rev-parse", "--show-toplevel", "--git-path", "info/exclude"]
-    answer = subprocess.run(
-        command, env=clean_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
-    )
-    lines = os.fsdecode(answer.stdout).split("\n")
-    if answer.returncode or len(lines) < 2 or not lines[0]:
-        return None
-    return lines[0], os.path.join(top, lines[1])
-
-
 @dataclass(frozen=True)
 class GitFolders:
     """Where a repository keeps its things: a linked worktree and a submodule have them elsewhere."""

@@ -2,11 +2,10 @@
 
 import contextlib
 import os
-import pwd
 import time
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from tensortime import fsops, shadow
 from tensortime.errors import (
@@ -19,6 +18,7 @@ from tensortime.errors import (
     message,
 )
 from tensortime.gitcommand import check_version
+from tensortime.landmarks import is_store
 from tensortime.mending import (
     ATTRIBUTES,
     CONFIG,
@@ -28,10 +28,10 @@ from tensortime.mending import (
     read_config,
     refuse_links,
 )
-from tensortime.sidecar import Sidecar
-from tensortime.withdrawn import read_withdrawn
 
-DEFAULT_STORE = "tensortime"
+if TYPE_CHECKING:
+    from tensortime.sidecar import Sidecar
+
 OWN_NAMES = {"README", ".gitignore", ".git", ".shadow", ".objects", ".records", ".cache", ".tmp", ".lock"}
 STALE_SECONDS = 60.0
 """Staging younger than this is left alone: its owner may not have locked it yet."""
@@ -62,11 +62,14 @@ class Store:
         """The shadow repository."""
         return shadow.Shadow(self.path(".shadow"))
 
-    def sidecar(self, staging: str = "") -> Sidecar:
+    def sidecar(self, staging: str = "") -> "Sidecar":
         """The folder of objects; files are staged in `staging`, which only storing needs.
 
         What is withdrawn counts as absent for who stores; who reads looks at the bytes.
         """
+        from tensortime.sidecar import Sidecar  # who lists the experiments touches no object
+        from tensortime.withdrawn import read_withdrawn
+
         withdrawn = read_withdrawn(self.folder).objects if staging else {}
         return Sidecar(self.path(".objects"), staging, withdrawn)
 
@@ -157,11 +160,6 @@ def sweep(folder: str) -> None:
                         os.unlink(path)
 
 
-def is_store(folder: str) -> bool:
-    """Whether a folder looks like a finished store."""
-    return os.path.isfile(os.path.join(folder, ".shadow", "config"))
-
-
 def open_store(folder: str) -> Store:
     """Open an existing store, mending what is missing; NoStore if there is none."""
     if not is_store(folder):
@@ -197,6 +195,8 @@ def refuse_unreadable(folder: str) -> None:
 
 def user_name(uid: int) -> str:
     """The name of a user, or the number where nobody knows one."""
+    import pwd  # only for an error
+
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -301,6 +301,8 @@ def write_shadow_files(folder: str) -> None:
 
 def write_first_config(folder: str) -> None:
     """Write `config`, the file that makes a store finished; the first of several processes wins."""
+    import uuid  # once in the life of a store
+
     git_dir = os.path.join(folder, ".shadow")
     staged = os.path.join(folder, ".tmp", f"config-{uuid.uuid4().hex}")
     fsops.write_atomic(staged, CONFIG.format(id=uuid.uuid4()).encode())

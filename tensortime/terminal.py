@@ -3,10 +3,7 @@
 import contextlib
 import math
 import os
-import shutil
-import tempfile
 import time
-import traceback
 from typing import TextIO
 
 from tensortime.errors import Message, message
@@ -51,6 +48,13 @@ def wants_colour(stream: TextIO | None) -> bool:
     return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
+def terminal_width() -> int:
+    """The columns of the terminal; 80 where there is none."""
+    import shutil  # 4 ms that a pipe need not pay
+
+    return shutil.get_terminal_size((80, 24)).columns
+
+
 def message_text(line: Message, tr: Translator) -> str:
     """A message from the library for a person: sizes become readable."""
     values = {
@@ -62,6 +66,9 @@ def message_text(line: Message, tr: Translator) -> str:
 
 def bug_report(problem: BaseException) -> str:
     """Write down an unexpected error; returns where."""
+    import tempfile
+    import traceback
+
     lines = traceback.format_exception(problem)
     try:
         with tempfile.NamedTemporaryFile(
@@ -130,7 +137,7 @@ class TerminalMonitor:
             )
         else:
             line = tr("{step} {files}", step=word, files=files_text(self.done_files, tr))
-        width = shutil.get_terminal_size((80, 24)).columns
+        width = terminal_width()
         self.put("\r" + fit(self.prefix + line, width - 1) + "\x1b[K")
         self.visible = True
 

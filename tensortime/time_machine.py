@@ -219,9 +219,9 @@ def paths_of(values: Sequence[PathLike] | None, name: str) -> list[str]:
 
 def translator(store: str | None = None) -> Translator:
     """The language of the person in front of this training."""
-    from tensortime import lookup
+    from tensortime import language
 
-    return lookup.translator(start_folder(), store)
+    return language.translator(start_folder(), store)
 
 
 def configured_strict() -> bool:

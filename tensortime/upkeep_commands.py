@@ -1,7 +1,6 @@
 """What du, rm and undelete do once they are parsed: one call, one rendering, one exit code."""
 
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from datetime import datetime
 from tensortime import documents, upkeep, upkeep_text
 from tensortime.commands import Common, answer, put, put_json
 from tensortime.errors import UsageError
-from tensortime.terminal import TerminalMonitor, is_terminal, write_line
+from tensortime.terminal import TerminalMonitor, is_terminal, terminal_width, write_line
 
 
 def du(common: Common, experiments: Sequence[str], limit: int | None, paths: bool, everything: bool) -> int:
@@ -34,7 +33,7 @@ def du(common: Common, experiments: Sequence[str], limit: int | None, paths: boo
 
 def columns() -> int:
     """How wide the terminal is."""
-    return shutil.get_terminal_size((80, 24)).columns
+    return terminal_width()
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ LAYERS = """
     garbage
     publication  census  reading  repacking  leftovers
     commits  destination  reach  trash
-    intake  worktrees  session
+    intake  worktrees  session  language
     history  project  scan  folding  hardlinks  comparison  retention
     walk
     glances
@@ -41,7 +41,7 @@ LAYERS = """
     pushed  interpreter  machine  launch  trackers  notebook
     shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover
     gitcommand  redaction  messages  packreader  withdrawn  condemned
-    errors  formats  fsops  packs  ranks  chinese  commandline
+    errors  formats  fsops  packs  ranks  chinese  commandline  landmarks
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
 
