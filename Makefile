@@ -9,7 +9,7 @@ STAMP  := $(VENV)/.complete
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo test lint format check clean
+.PHONY: help env demo picture test lint format check clean
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,9 @@ env: $(STAMP) ## make the environment (every other target does it by itself)
 
 demo: $(STAMP) ## watch it: three runs of a real training, then back to the first, every byte compared
 	@PATH="$$PWD/$(BIN):$$PATH" examples/digits/demo.sh
+
+picture: $(STAMP) ## run a short session and draw it: docs/session.svg
+	@$(BIN)/python docs/picture.py
 
 test: $(STAMP) ## run every test (make test ARGS="-k packs" runs some)
 	$(RUN) pytest $(ARGS)

@@ -20,7 +20,7 @@ list_modes() {
 
 demo=$(mktemp -d "${TMPDIR:-/tmp}/tensortime-demo.XXXXXX")
 mkdir "$demo/digits"
-cp "$example"/{train.py,make_data.py,README.md} "$demo/digits"
+cp "$example"/{train.py,make_data.py,README.md,.ttignore} "$demo/digits"
 
 say "A project as anybody has one: two scripts, and 4 MB of data. No git, no account, no set-up."
 run "cd '$demo/digits'"
