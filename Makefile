@@ -29,7 +29,7 @@ lint: $(STAMP) ## check style and types
 	$(RUN) ruff check
 	$(RUN) ruff format --check
 	$(RUN) mypy
-	$(BIN)/shellcheck hooks/tensortime.bash
+	$(BIN)/shellcheck hooks/tensortime.bash hooks/completion.bash
 
 format: $(STAMP) ## put the code into the one format
 	$(RUN) ruff check --fix

@@ -57,6 +57,13 @@ def dispatch(arguments: list[str]) -> int:
             return hook.before(arguments[2] if len(arguments) > 2 else "")
         if len(arguments) == 2 and arguments[1] in hook.SHELLS:
             return hook.print_script(arguments[1])
+    if arguments[:1] == ["completion"] and len(arguments) > 1:
+        from tensortime import completion
+
+        if arguments[1] == "--words":
+            return completion.answer_words(arguments[2:])
+        if len(arguments) == 2 and arguments[1] in completion.SHELLS:
+            return completion.answer(arguments[1])
     from tensortime import cli
 
     return cli.run(arguments)

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tensortime import commands, maintenance_commands, upkeep_commands
+from tensortime import commands, completion, maintenance_commands, upkeep_commands
 from tensortime import hook as shell_hook
 from tensortime.commands import Common
 from tensortime.errors import UsageError, message
@@ -353,6 +353,21 @@ def hook(
     raise typer.Exit(shell_hook.answer(shell))
 
 
+@app.command(
+    "completion",
+    cls=Verb,
+    help=tr(
+        'Print what completes verbs, options, experiments and paths with TAB: put eval "$(tensortime completion '
+        'bash)" into ~/.bashrc.'
+    ),
+)
+def complete(
+    shell: Annotated[str | None, typer.Argument(metavar="SHELL", help=tr("bash, zsh or fish."))] = None,
+) -> None:
+    """Parse `tensortime completion`."""
+    raise typer.Exit(completion.answer(shell))
+
+
 @app.command(cls=Verb, help=tr("Check that all is there that the experiments need."))
 def verify(
     experiment: Annotated[
@@ -399,9 +414,7 @@ def gc(
     cls=Verb, help=tr("Take a leaked secret or a mistaken folder out of every backup. There is no way back.")
 )
 def purge(
-    paths: Annotated[
-        list[str], typer.Argument(metavar="PATH...", help=tr("Files or folders of the project."))
-    ],
+    paths: Annotated[list[str], typer.Argument(metavar="PATH", help=tr("Files or folders of the project."))],
     yes: Annotated[bool, typer.Option("--yes", help=tr("Do not ask."))] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help=tr("Only say what would go."))] = False,
     directory: Directory = None,

@@ -12,9 +12,9 @@ from tensortime.commandline import Typed, training_command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from tensortime.errors import Message
+    from tensortime.errors import Message, UsageError
     from tensortime.messages import Translator
     from tensortime.reports import BackupReport
 
@@ -45,20 +45,16 @@ SHELLS = {
 """Where each shell looks for the line that loads the hook."""
 
 
-def script_file(shell: str) -> str:
-    """The script of a shell: in the package where it was installed, beside it in a checkout."""
+def script_file(shell: str, what: str = "tensortime") -> str:
+    """A script of a shell: in the package where it was installed, beside it in a checkout."""
     package = os.path.dirname(os.path.abspath(__file__))
-    installed = os.path.join(package, "_hooks", f"tensortime.{shell}")
-    return (
-        installed
-        if os.path.exists(installed)
-        else os.path.join(package, "..", "hooks", f"tensortime.{shell}")
-    )
+    installed = os.path.join(package, "_hooks", f"{what}.{shell}")
+    return installed if os.path.exists(installed) else os.path.join(package, "..", "hooks", f"{what}.{shell}")
 
 
-def print_script(shell: str) -> int:
+def print_script(shell: str, what: str = "tensortime") -> int:
     """`tensortime hook bash`: what `eval` takes."""
-    with open(script_file(shell), encoding="utf-8") as file:
+    with open(script_file(shell, what), encoding="utf-8") as file:
         sys.stdout.write(file.read())
     return 0
 
@@ -67,9 +63,7 @@ def answer(shell: str | None) -> int:
     """`tensortime hook`: the script, or where there is none for this shell, as a wrong call, how it is called."""
     if shell in SHELLS:
         return print_script(str(shell))
-    from tensortime import language, render
     from tensortime.errors import UsageError
-    from tensortime.terminal import write_line
 
     if shell is None:
         error = UsageError(
@@ -79,7 +73,15 @@ def answer(shell: str | None) -> int:
         error = UsageError(
             "there is no hook for {shell}", shell=shell, hint="put one of these into its file:"
         )
-    lines = [f"  {file:<28}{line}" for file, line in SHELLS.values()]
+    return put_lines_for_shells(error, SHELLS)
+
+
+def put_lines_for_shells(error: "UsageError", shells: "Mapping[str, tuple[str, str]]") -> int:
+    """Say what is wrong with the call, and which line belongs into which shell's file."""
+    from tensortime import language, render
+    from tensortime.terminal import write_line
+
+    lines = [f"  {file:<28}{line}" for file, line in shells.values()]
     for line in (*render.error_text(error, language.translator()), *lines):
         write_line(sys.stderr, line)
     return error.exit_code

@@ -249,6 +249,13 @@ class Shadow:
         listed = self.run("ls-tree", "-r", "-t", "-z", "-l", "--full-tree", commit, *tops).stdout
         return listed.split(b"\0")[:-1]
 
+    def folder(self, commit: Oid, path: bytes) -> list[tuple[bytes, bool]]:
+        """The names in one folder of a commit's tree (empty: the top), each with whether it is a folder itself."""
+        tops = (b"--", path + b"/") if path else ()
+        listed = self.run("ls-tree", "-z", "--full-tree", commit, *tops).stdout.split(b"\0")[:-1]
+        rows = [line.partition(b"\t") for line in listed]
+        return [(name.rpartition(b"/")[2], b" tree " in facts) for facts, _, name in rows]
+
     def changed_paths(self, old: Oid, new: Oid) -> list[RelPath]:
         """The files whose bytes or modes differ between the trees of two commits; equal folders are not looked into."""
         done = self.run("diff-tree", "-r", "-z", "--name-only", "--no-renames", old, new)

@@ -17,7 +17,7 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
-    upkeep_commands  maintenance_commands
+    upkeep_commands  maintenance_commands  completion
     time_machine  commands  hook  manual
     terminal  prompt  render_diff  render_maintenance
     render  documents  upkeep_text
@@ -41,7 +41,7 @@ LAYERS = """
     pushed  interpreter  machine  launch  trackers  notebook
     shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover
     gitcommand  redaction  messages  packreader  withdrawn  condemned
-    errors  formats  fsops  packs  ranks  chinese  commandline  landmarks
+    errors  formats  fsops  packs  ranks  chinese  commandline  verbs  landmarks
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
 
@@ -50,6 +50,7 @@ LEVEL = {
 }
 TOP = {"__init__", "__main__"}
 FACES = {"cli", "commands", "hook", "time_machine", "__main__", "maintenance_commands", "upkeep_commands"}
+FACES |= {"completion"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {

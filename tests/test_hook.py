@@ -75,7 +75,8 @@ def test_the_scripts_are_in_the_wheel(tmp_path: Path) -> None:
         archive.extractall(tmp_path / "installed")
     for shell in hook.SHELLS:
         program = f"import sys; sys.path.insert(0, {str(tmp_path / 'installed')!r})\n"
-        program += "from tensortime import hook; sys.exit(hook.print_script(sys.argv[1]))"
+        program += "from tensortime import hook; hook.print_script(sys.argv[1], 'completion'); "
+        program += "sys.exit(hook.print_script(sys.argv[1]))"
         done = subprocess.run(
             [sys.executable, "-I", "-c", program, shell],
             capture_output=True,
@@ -83,7 +84,8 @@ def test_the_scripts_are_in_the_wheel(tmp_path: Path) -> None:
             check=True,
             cwd=tmp_path,
         )
-        assert done.stdout == (ROOT / "hooks" / f"tensortime.{shell}").read_text()
+        both = [(ROOT / "hooks" / f"{what}.{shell}").read_text() for what in ("completion", "tensortime")]
+        assert done.stdout == "".join(both)
 
 
 @pytest.mark.parametrize("words", [(), ("tcsh",), ("",)])
@@ -105,8 +107,10 @@ def test_help_names_the_hook_and_hides_what_shells_call() -> None:
 
 
 def test_the_hooks_hold_no_python() -> None:
-    """hooks/ has a script a shell, and nothing else."""
-    assert sorted(os.listdir(ROOT / "hooks")) == [f"tensortime.{shell}" for shell in sorted(hook.SHELLS)]
+    """hooks/ has two scripts a shell, and nothing else."""
+    assert sorted(os.listdir(ROOT / "hooks")) == [
+        f"{what}.{shell}" for what in ("completion", "tensortime") for shell in sorted(hook.SHELLS)
+    ]
 
 
 # --- when nothing is to be done

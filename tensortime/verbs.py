@@ -1,0 +1,204 @@
+"""The verbs and options of the command line as a plain table: what typer would take too long to tell a waiting shell.
+
+Made by `python tests/write_verbs.py` from `cli`; not edited by hand.
+"""
+
+from typing import NamedTuple
+
+
+class Option(NamedTuple):
+    """Its names, what stands for its value (None: it takes none), and what it does."""
+
+    names: tuple[str, ...]
+    value: str | None
+    help: str
+
+
+class Verb(NamedTuple):
+    """What it does, what stands for its arguments (`TAG...`: any number), and its options."""
+
+    help: str
+    arguments: tuple[str, ...]
+    options: tuple[Option, ...]
+
+
+VERBS: dict[str, Verb] = {
+    "backup": Verb(
+        "Back up the project as it is now.",
+        (),
+        (
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+            Option(("--note", "-m"), "TEXT", "What this run is about."),
+            Option(("--name",), "NAME", "Instead of time and note."),
+            Option(("--add",), "PATH", "Only this, on top of the newest experiment (or --name). Repeatable."),
+            Option(("--ignore",), "PATTERN", "Leave this out, as in .ttignore. Repeatable."),
+            Option(("--rehash",), None, "Read every file again, whatever its times say."),
+        ),
+    ),
+    "log": Verb(
+        "List the experiments, newest first.",
+        (),
+        (
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+            Option(("-n",), "N", "At most N experiments."),
+            Option(("--all",), None, "Also those of other projects in the same store."),
+        ),
+    ),
+    "show": Verb(
+        "Show one experiment, or one file of it.",
+        ("EXP", "PATH"),
+        (
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "diff": Verb(
+        "Tell what differs between two experiments: causes first, then effects.",
+        ("A", "B"),
+        (
+            Option(("--patch", "-p"), None, "Also the lines of code that differ."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "restore": Verb(
+        "Bring an experiment back, in a new folder, every byte checked.",
+        ("EXP", "DEST"),
+        (
+            Option(("--path",), "PATH", "Only this file or folder, plain, into EXP.files. Repeatable."),
+            Option(("--link",), "HOW", "Large files: auto, reflink, copy, hardlink, symlink."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "note": Verb(
+        "Give an experiment another note.",
+        ("EXP", "TEXT"),
+        (
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "tag": Verb(
+        "Tag an experiment; without tags, show those that it has.",
+        ("EXP", "TAG..."),
+        (
+            Option(("--remove",), None, "Take these tags off."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "config": Verb(
+        "Show what is configured, and where each value comes from.",
+        (),
+        (
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "du": Verb(
+        "Show what takes the room: what each experiment costs, and what its removal would free.",
+        ("EXP...",),
+        (
+            Option(("--paths",), None, "Also the paths that take most over all backups."),
+            Option(("-n",), "N", "At most N rows."),
+            Option(("--all",), None, "Also experiments of other projects in the same store."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "rm": Verb(
+        "Move experiments into the trash: undelete takes them back, gc frees their bytes. The --keep options add up: what one of them keeps stays, and so does what is tagged keep.",
+        ("EXP...",),
+        (
+            Option(("--keep-last",), "N", "Remove all but the newest N."),
+            Option(("--keep-within",), "30d", "... all but those so near to the newest (h d w y)."),
+            Option(("--keep-tag",), "TAG", "... all but those with this tag. Repeatable."),
+            Option(("--keep-daily",), "N", "... all but the last of each of N days."),
+            Option(("--keep-weekly",), "N", "... all but the last of each of N weeks."),
+            Option(("--dry-run",), None, "Only say what would be removed and kept, and why."),
+            Option(("--worktree",), None, "Remove the folder that EXP was restored into, not EXP."),
+            Option(("--force",), None, "With --worktree: also a folder that was changed."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "undelete": Verb(
+        "Take experiments back out of the trash, or list it.",
+        ("EXP...",),
+        (
+            Option(("-n",), "N", "List at most N."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "hook": Verb(
+        'Print the shell hook: with eval "$(tensortime hook bash)" in ~/.bashrc, a typed command that trains is preceded by a backup.',
+        ("SHELL",),
+        (),
+    ),
+    "completion": Verb(
+        'Print what completes verbs, options, experiments and paths with TAB: put eval "$(tensortime completion bash)" into ~/.bashrc.',
+        ("SHELL",),
+        (),
+    ),
+    "verify": Verb(
+        "Check that all is there that the experiments need.",
+        ("EXP",),
+        (
+            Option(
+                ("--read-data",),
+                "[=5%|=1G]",
+                "Read every byte too; a part of them: the next call reads the next part.",
+            ),
+            Option(("--repair",), None, "Move aside what is provably wrong, so that a backup can heal it."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "gc": Verb(
+        "Free the bytes that nobody needs any more.",
+        (),
+        (
+            Option(("--dry-run",), None, "Only say what would be freed."),
+            Option(("--trash",), None, "Also what rm removed: undelete cannot take it back then."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "purge": Verb(
+        "Take a leaked secret or a mistaken folder out of every backup. There is no way back.",
+        ("PATH...",),
+        (
+            Option(("--yes",), None, "Do not ask."),
+            Option(("--dry-run",), None, "Only say what would go."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "doctor": Verb(
+        "Look whether git, disk, clock and store are as backups need them, and what is not covered.",
+        (),
+        (
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+}
