@@ -150,9 +150,9 @@ def candidates(typed: Typed) -> Iterator[Candidate]:
 
 def of_the_table(typed: Typed, what: str) -> Iterator[Candidate]:
     """Verbs or options, each with the line that help has for it."""
-    from tensortime import lookup
+    from tensortime import language
 
-    tr = lookup.translator(typed.directory, typed.store)
+    tr = language.translator(typed.directory, typed.store)
     if what == "verb":
         yield from (Candidate(name, tr.known(verb.help)) for name, verb in VERBS.items())
         return
@@ -164,13 +164,13 @@ def of_the_table(typed: Typed, what: str) -> Iterator[Candidate]:
 
 def of_the_store(typed: Typed, what: str) -> Iterator[Candidate]:
     """Experiments, tags, or paths of a backup, as the store has them."""
-    from tensortime import history, lookup
+    from tensortime import history, language, lookup
     from tensortime.store import open_store
 
     place, _ = lookup.locate(typed.directory, typed.store)
     opened = open_store(place.store)
     if what not in ("PATH", "TAG"):
-        tr = lookup.translator(typed.directory, typed.store)
+        tr = language.translator(typed.directory, typed.store)
         yield from experiments(typed, lookup.visible(place, opened)[0], opened, tr)
     elif what == "PATH":
         target = lookup.resolve(place, opened, typed.arguments[0])
