@@ -3,6 +3,8 @@
 The command line and TimeMachine call the same functions. None of them prints, asks, or changes the process.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,6 +18,7 @@ from tensortime.errors import (
     UsageError,
     message,
 )
+from tensortime.experiments import LogReport
 from tensortime.formats import bytes_of
 from tensortime.landmarks import DEFAULT_STORE
 from tensortime.lookup import (
@@ -35,21 +38,14 @@ from tensortime.monitor import SILENT, Monitor
 from tensortime.names import ExperimentName
 from tensortime.project import Place, refuse_store_around, refuse_wide_project
 from tensortime.ranks import is_off
-from tensortime.reports import (
-    BackupReport,
-    Experiment,
-    LogReport,
-    RestoreReport,
-    Setting,
-    SettingsReport,
-    ShowReport,
-)
 from tensortime.store import Store, create_store, open_store
 from tensortime.trailers import plain
 
 if TYPE_CHECKING:
     from tensortime.differences import DiffReport
+    from tensortime.experiments import Experiment
     from tensortime.manifest import ManifestEntry
+    from tensortime.reports import BackupReport, RestoreReport, SettingsReport, ShowReport
     from tensortime.session import BackupOptions, Collector
 
 
@@ -81,6 +77,8 @@ def backup(
     """
     check_texts(note=note, name=name or "")
     if is_off(os.environ):
+        from tensortime.reports import BackupReport
+
         return BackupReport(experiment=None)
     # Each verb loads its operation when it is called: `log` and `show` pay for none.
     from tensortime.collector import start_collecting
@@ -119,7 +117,7 @@ def recorded(values: Mapping[str, object] | None) -> dict[str, object]:
 
 
 def back_up(
-    place: Place, options: "BackupOptions", collector: "Collector", *, newest: bool, monitor: Monitor
+    place: Place, options: BackupOptions, collector: Collector, *, newest: bool, monitor: Monitor
 ) -> BackupReport:
     """Open the store, making it first if there is none, and make the backup; `newest`: in the newest experiment."""
     from tensortime import snapshot
@@ -162,6 +160,8 @@ def log(
 
 def show(experiment: str, *, directory: PathLike | None = None, store: PathLike | None = None) -> ShowReport:
     """One experiment: its facts, its backups, and what it recorded of its run."""
+    from tensortime.reports import ShowReport
+
     opened, target = find(experiment, directory, store)
     with history.damage_in(target):
         items = [item for item in opened.shadow.tree(target.commit) if item.path == b".tensortime/run.json"]
@@ -220,6 +220,8 @@ def as_it_is_now(opened: Store, target: history.Target) -> Experiment:
 
 def settings(*, directory: PathLike | None = None, store: PathLike | None = None) -> SettingsReport:
     """What is configured in a project, and where each value comes from."""
+    from tensortime.reports import Setting, SettingsReport
+
     place, config = locate(directory, store)
     asked = {
         "backup_dir": ("--store", store)
@@ -246,7 +248,7 @@ def diff(
     store: PathLike | None = None,
     from_shell: bool = False,
     monitor: Monitor = SILENT,
-) -> "DiffReport":
+) -> DiffReport:
     """What differs from one backup to another, or without `b` to the project as it is now; nothing is stored.
 
     `a`, `b`: as a person names experiments (`lr3e-4`, `@`, `NAME:1`). The report has `a` and `b` (which states these
@@ -287,7 +289,7 @@ def read_file(
         return None, opened.sidecar().open_object(entry.digest, entry.size)
 
 
-def checked(opened: Store, entry: "ManifestEntry", path: str) -> None:
+def checked(opened: Store, entry: ManifestEntry, path: str) -> None:
     """Damaged unless the object holds what its digest says."""
     from tensortime.sidecar import rehash_object
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, TextIO
 
-from tensortime import api, documents, language, render
+from tensortime import api, language, render
 from tensortime.errors import TensorTimeError, UsageError, message
 from tensortime.messages import Translator
 from tensortime.terminal import (
@@ -24,7 +24,7 @@ from tensortime.terminal import (
 from tensortime.text import LONG, quoted
 
 if TYPE_CHECKING:
-    from tensortime.reports import Experiment
+    from tensortime.experiments import Experiment
 
 INTERRUPTED = 130
 BLOCK = 1 << 20
@@ -84,6 +84,8 @@ def report_error(common: Common, error: TensorTimeError) -> None:
     for line in render.error_text(error, common.tr):
         write_line(sys.stderr, line)
     if common.as_json:
+        from tensortime import documents
+
         write_line(sys.stdout, documents.json_text(documents.error_json(error)))
 
 
@@ -120,6 +122,8 @@ def forget_stdout() -> None:
 
 def put_json(document: Mapping[str, object]) -> None:
     """The one document of `--json`."""
+    from tensortime import documents
+
     put([documents.json_text(document)])
 
 
@@ -163,6 +167,8 @@ def backup(
         )
         monitor.clear()
         if common.as_json:
+            from tensortime import documents
+
             put_json(documents.backup_json(report))
         else:
             put(render.backup_text(report, common.tr))
@@ -183,6 +189,8 @@ def log(common: Common, limit: int | None, everything: bool) -> int:
     def work(_: TerminalMonitor) -> int:
         report = api.log(directory=common.directory, store=common.store, everything=everything)
         if common.as_json:
+            from tensortime import documents
+
             put_json(documents.log_json(report, limit))
         elif is_terminal(sys.stdout):
             width = terminal_width()
@@ -210,6 +218,8 @@ def show(common: Common, experiment: str, path: str | None) -> int:
             return 0
         report = api.show(experiment, directory=common.directory, store=common.store)
         if common.as_json:
+            from tensortime import documents
+
             put_json(documents.show_json(report))
         else:
             put(render.show_text(report, common.tr))
@@ -233,6 +243,8 @@ def diff(common: Common, a: str, b: str | None, patch: bool) -> int:
         )
         monitor.clear()
         if common.as_json:
+            from tensortime import documents
+
             put_json(documents.diff_json(report))
             return 0
         from tensortime.render_diff import Style, diff_text  # only this verb pays for it
@@ -275,6 +287,8 @@ def restore(common: Common, experiment: str, destination: str | None, paths: Seq
         )
         monitor.clear()
         if common.as_json:
+            from tensortime import documents
+
             put_json(documents.restore_json(report))
         else:
             put([*render.restore_text(report, common.tr), f"cd {quoted(shortest(report.path))}"])
@@ -314,6 +328,8 @@ def edit(common: Common, change: Callable[[], "Experiment"]) -> int:
     def work(_: TerminalMonitor) -> int:
         report = change()
         if common.as_json:
+            from tensortime import documents
+
             put_json(documents.experiment_json(report))
         else:
             put(render.edit_text(report, common.tr))
@@ -328,6 +344,8 @@ def config(common: Common) -> int:
     def work(_: TerminalMonitor) -> int:
         report = api.settings(directory=common.directory, store=common.store)
         if common.as_json:
+            from tensortime import documents
+
             put_json(documents.settings_json(report))
         else:
             put(render.settings_text(report, terminal_width(), common.tr))

@@ -9,13 +9,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from tensortime.errors import TensorTimeError
+from tensortime.experiments import Experiment, LogReport
 from tensortime.formats import iso_time
 from tensortime.reports import (
     BackupReport,
     DoctorReport,
-    Experiment,
     GcReport,
-    LogReport,
     Problem,
     PurgeReport,
     RestoreReport,

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 from tensortime import fsops, history
 from tensortime.errors import BadName, StoreBusy, UsageError, message
+from tensortime.experiments import Experiment
 from tensortime.folding import fold_when_due
 from tensortime.formats import Oid
 from tensortime.history import TAGS, Target
 from tensortime.names import ExperimentName, problem_of
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
 from tensortime.publication import ATTEMPTS, sync_ref
-from tensortime.reports import Experiment
 from tensortime.shadow import parse_commit
 from tensortime.store import Store
 from tensortime.trailers import decode_message, encode_message

@@ -17,14 +17,15 @@ from tensortime.errors import (
     UnknownExperiment,
     message,
 )
+from tensortime.experiments import DamagedRef, Experiment
 from tensortime.formats import META, Digest, Oid, bytes_of, text_of
 from tensortime.names import ExperimentName, problem_of
-from tensortime.reports import DamagedRef, Experiment, HistoryEntry, Lost, Skipped
 from tensortime.shadow import Ref, Shadow, TreeItem, parse_commit
 from tensortime.trailers import BackupFacts, decode_message
 
 if TYPE_CHECKING:
     from tensortime.manifest import Manifest
+    from tensortime.reports import HistoryEntry, Lost, Skipped
 
 EXPERIMENTS = "refs/experiments/"
 TAGS = "refs/tags/"
@@ -165,8 +166,10 @@ def read_facts(shadow: Shadow, commit: Oid) -> BackupFacts:
     raise Damaged("the commit {oid} is missing or damaged", oid=commit)
 
 
-def read_history(shadow: Shadow, tip: Oid) -> tuple[HistoryEntry, ...]:
+def read_history(shadow: Shadow, tip: Oid) -> tuple["HistoryEntry", ...]:
     """The backups of an experiment, newest first; edits (same number, later commit) hide what they edit."""
+    from tensortime.reports import HistoryEntry  # nor does that read a history
+
     entries: dict[int, HistoryEntry] = {}
     for oid, raw in shadow.read_objects(shadow.lineage(tip), missing_ok=True):
         try:
@@ -321,8 +324,10 @@ def run_of(meta: Mapping[bytes, bytes]) -> dict[str, object]:
     return run if isinstance(run, dict) else {}
 
 
-def skipped_in(run: Mapping[str, object]) -> tuple[Skipped, ...]:
+def skipped_in(run: Mapping[str, object]) -> tuple["Skipped", ...]:
     """What a backup should have stored and could not."""
+    from tensortime.reports import Skipped
+
     rows = run.get("skipped")
     found = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
     return tuple(Skipped(str(row.get("path", "?")), str(row.get("reason", "?"))) for row in found)
@@ -337,8 +342,10 @@ def manifest_of(meta: Mapping[bytes, bytes]) -> "Manifest":
     )
 
 
-def losses(shadow: Shadow, catalog: Catalog, digests: Sequence[Digest]) -> tuple[Lost, ...]:
+def losses(shadow: Shadow, catalog: Catalog, digests: Sequence[Digest]) -> tuple["Lost", ...]:
     """The paths whose bytes were these objects, and the experiments that hold them. Reads every backup."""
+    from tensortime.reports import Lost
+
     if not digests:
         return ()
     holders: dict[str, dict[str, None]] = {}

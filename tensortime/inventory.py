@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from tensortime.errors import Message
+from tensortime.experiments import DamagedRef, Experiment
 from tensortime.formats import Oid
 from tensortime.names import ExperimentName
-from tensortime.reports import DamagedRef, Experiment
 
 
 @dataclass(frozen=True, slots=True)

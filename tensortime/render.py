@@ -3,28 +3,19 @@
 Each takes a Translator and returns lines. What a user wrote is made printable on the way (`text.printable`).
 """
 
+from __future__ import annotations
+
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from tensortime.errors import TensorTimeError
 from tensortime.formats import iso_time
 from tensortime.messages import Translator
 from tensortime.names import suggest_name
 from tensortime.policy import SECRET_RULE
-from tensortime.recollection import python_row, recollection_rows
-from tensortime.reports import (
-    BackupReport,
-    Experiment,
-    Ignored,
-    LinkOut,
-    LogReport,
-    RestoreReport,
-    SettingsReport,
-    ShowReport,
-    Skipped,
-)
 from tensortime.text import (
     LISTED,
     LONG,
@@ -42,6 +33,18 @@ from tensortime.text import (
     table,
     when_text,
 )
+
+if TYPE_CHECKING:  # what they are is for the checker: `log` would wait for it
+    from tensortime.experiments import Experiment, LogReport
+    from tensortime.reports import (
+        BackupReport,
+        Ignored,
+        LinkOut,
+        RestoreReport,
+        SettingsReport,
+        ShowReport,
+        Skipped,
+    )
 
 SHOWN = 20
 """Experiments that `log` shows on a terminal."""
@@ -277,6 +280,8 @@ def labelled(label: str, value: str) -> str:
 
 def run_rows(run: Mapping[str, object], tr: Translator) -> list[tuple[str, str]]:
     """The rows of `show` that come from run.json."""
+    from tensortime.recollection import python_row, recollection_rows  # only `show` tells it
+
     command, git = run.get("command"), run.get("git")
     rows = [(tr("command"), " ".join(map(quoted, command)) if isinstance(command, list) else "")]
     rows.append((tr("folder"), str(run.get("cwd") or "")))

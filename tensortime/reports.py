@@ -5,9 +5,10 @@ nanoseconds since 1970.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tensortime.errors import Message
+from tensortime.experiments import Experiment
 from tensortime.formats import Oid
 from tensortime.names import ExperimentName
 
@@ -84,44 +85,6 @@ class BackupReport:
     def exit_code(self) -> int:
         """0 done, 3 something was skipped or changed, 5 an older experiment lost bytes."""
         return 5 if self.lost else 3 if self.skipped or self.changed else 0
-
-
-@dataclass(frozen=True, slots=True)
-class Experiment:
-    """One experiment as `log` knows it: the facts of its newest backup."""
-
-    name: ExperimentName
-    commit: Oid
-    note: str
-    time_ns: int
-    """When it began: the time of its first backup is in the history; this is the newest backup's."""
-    backups: int
-    files: int
-    bytes: int
-    parent: str
-    status: str
-    project: str
-    tags: tuple[str, ...] = ()
-    params: Mapping[str, object] = field(default_factory=dict)
-    metrics: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class DamagedRef:
-    """A ref that names no readable backup."""
-
-    ref: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class LogReport:
-    """The experiments, newest first."""
-
-    experiments: tuple[Experiment, ...]
-    damaged: tuple[DamagedRef, ...] = ()
-    elsewhere: int = 0
-    """Experiments of other projects in the same store, not listed."""
 
 
 @dataclass(frozen=True, slots=True)

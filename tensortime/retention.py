@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tensortime.errors import Message, UsageError, message
+from tensortime.experiments import Experiment
 from tensortime.inventory import Choice, RemovalPlan
-from tensortime.reports import Experiment
 
 PROTECTING = "keep"
 """An experiment with this tag is never removed."""

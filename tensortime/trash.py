@@ -25,6 +25,7 @@ from tensortime.errors import (
     UsageError,
     message,
 )
+from tensortime.experiments import DamagedRef, Experiment
 from tensortime.formats import Oid, bytes_of
 from tensortime.history import (
     EXPERIMENTS,
@@ -39,7 +40,6 @@ from tensortime.history import (
 from tensortime.inventory import Choice, RemovalPlan, Restored, Returned, Trash, Trashed
 from tensortime.names import free_name
 from tensortime.project import admin_folder, read_parent
-from tensortime.reports import DamagedRef, Experiment
 from tensortime.retention import PROTECTING
 from tensortime.shadow import Ref, Shadow, ref_has_moved
 from tensortime.store import Store

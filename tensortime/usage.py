@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tensortime import fsops
 from tensortime.errors import Damaged, UnsupportedFormat
+from tensortime.experiments import Experiment
 from tensortime.formats import META, text_of
 from tensortime.inventory import (
     ExperimentUsage,
@@ -28,7 +29,6 @@ from tensortime.reach import (
     node_of,
     read_reach,
 )
-from tensortime.reports import Experiment
 from tensortime.shadow import Shadow
 from tensortime.store import Store
 from tensortime.trash import restored_folders

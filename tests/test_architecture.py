@@ -37,7 +37,7 @@ LAYERS = """
     glances
     findings  hunks  conditions  pairs  inventory
     reports  differences  store  ignoring  trees  collector
-    mending  environment  statcache
+    mending  environment  statcache  experiments
     pushed  interpreter  machine  launch  trackers  notebook
     shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover
     gitcommand  redaction  messages  packreader  withdrawn  condemned

@@ -5,9 +5,9 @@ from datetime import datetime, timedelta
 import pytest
 
 from tensortime.errors import UsageError
+from tensortime.experiments import Experiment
 from tensortime.formats import Oid
 from tensortime.names import ExperimentName
-from tensortime.reports import Experiment
 from tensortime.retention import KeepRules, choose, duration_ns
 
 NEWEST = datetime(2026, 11, 20, 12)
