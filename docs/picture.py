@@ -21,7 +21,7 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 EXAMPLE = DOCS.parent / "examples/digits"
 SHOWN_HOME = "/home/lin"
-COLUMNS, ROWS = 106, 60
+COLUMNS, ROWS = 110, 60
 
 PREPARED = "python make_data.py"
 """Runs before the picture begins."""
@@ -36,8 +36,8 @@ SESSION = (
 )
 PICTURES = {"en": "session.svg", "zh": "session.zh-CN.svg"}
 
-CELL, LINE, SIZE, BASE = 8.4, 19, 14, 14
-"""Pixels: width of a column, height of a line, of the letters, and how far down in the line they stand."""
+CELL, LINE, SIZE, WIDE_SIZE, BASE = 8.4, 19, 14, 16, 14
+"""Pixels: width of a column, height of a line, of letters, of letters two columns wide, and how far down they stand."""
 LEFT, TOP = 20, 48
 
 BACKGROUND, FRAME, TEXT, PROMPT = "#1b1f27", "#3a414e", "#d5dae3", "#7fb4f0"
@@ -178,6 +178,7 @@ def draw_piece(piece: str, x: float, y: int, style: Style) -> str:
     look = f' fill="{style.colour}"'
     look += ' font-weight="bold"' if style.bold else ""
     look += ' opacity="0.65"' if style.dim else ""
+    look += f' font-size="{WIDE_SIZE}"' if cells(letters) > len(letters) else ""
     length = cells(letters) * CELL
     return (
         f'<text x="{x + blanks * CELL:.1f}" y="{y}" textLength="{length:.1f}"{look}>'
