@@ -2,55 +2,203 @@
 
 By its name, or by a shape that only keys have. That is documented: a key inside a notebook or a data file is not
 found, files are stored as they are.
+
+What is searched may be any text of any length, beside a training that waits: every expression here begins at a
+boundary and never reads a run of characters twice.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 HIDDEN = "***"
 
-SECRET_WORDS = {"apikey", "credential", "credentials", "passphrase", "passwd", "password", "secret", "token"}
-SECRET_KEYS = {"access", "account", "api", "auth", "private", "secret"}
-"""`key` is a secret only behind one of these: api-key, secret_access_key."""
+LONGEST = 1 << 18
+"""Characters of one text that are searched and recorded. A longer one is data, and is cut."""
 
-PLAIN_TOKENS = {
-    *(
-        "audio",
-        "begin",
-        "bos",
-        "cls",
-        "decoder",
-        "end",
-        "eos",
-        "first",
-        "image",
-        "last",
-        "mask",
-        "max",
-        "min",
-    ),
-    *(
-        "new",
-        "next",
-        "num",
-        "pad",
-        "per",
-        "sep",
-        "separator",
-        "special",
-        "start",
-        "stop",
-        "text",
-        "unk",
-        "video",
-    ),
+LONGEST_NAME = 200
+"""Characters at the end of a name that tell what it is."""
+
+PASSWORDS = frozenset({"pass", "passcode", "passphrase", "passwd", "password", "pwd"})
+"""These may be numbers too."""
+
+SECRET_WORDS = PASSWORDS | {
+    *("apikey", "auth", "authorization", "cookie", "credential", "credentials", "creds", "jwt", "secret"),
+    *("accesskey", "authtoken", "accesstoken", "apitoken", "secretkey"),
 }
+
+VENDORS = frozenset(
+    {
+        *("anthropic", "aws", "azure", "clearml", "cohere", "comet", "dashscope", "datadog", "deepseek"),
+        *("elevenlabs", "gemini", "gh", "github", "gitlab", "google", "groq", "hf", "huggingface", "kaggle"),
+        *("labelbox", "langchain", "langsmith", "mistral", "mlflow", "moonshot", "neptune", "ngc", "openai"),
+        *("openrouter", "pinecone", "qdrant", "roboflow", "serper", "slack", "swanlab", "tavily", "wandb"),
+        *("weaviate", "xai", "zhipu"),
+    }
+)
+
+SECRET_KEYS = VENDORS | {
+    *("access", "account", "admin", "api", "app", "auth", "client", "deploy", "encryption", "license"),
+    *("master", "private", "secret", "service", "signing", "ssh", "storage", "subscription"),
+}
+"""`key` is a secret only behind one of these, and so are several `tokens`: api-key, WANDB_KEY. Behind any other
+word it is a column or a parameter of a model (label-key, sort_key, attn_key), and a run needs it."""
+
+PLAIN_PASSES = frozenset(
+    {
+        "backward",
+        "band",
+        "first",
+        "forward",
+        "high",
+        "low",
+        "multi",
+        "n",
+        "num",
+        "one",
+        "second",
+        "single",
+        "two",
+    }
+)
+
+PLAIN_TOKENS = frozenset(
+    {
+        *(
+            "answer",
+            "audio",
+            "begin",
+            "blank",
+            "bod",
+            "boi",
+            "bop",
+            "bos",
+            "byte",
+            "char",
+            "class",
+            "cls",
+            "decoder",
+        ),
+        *(
+            "delimiter",
+            "dist",
+            "distill",
+            "doc",
+            "dummy",
+            "each",
+            "encoder",
+            "end",
+            "eod",
+            "eoi",
+            "eom",
+            "eop",
+            "eos",
+        ),
+        *(
+            "eot",
+            "every",
+            "expert",
+            "extra",
+            "fim",
+            "first",
+            "generated",
+            "global",
+            "image",
+            "img",
+            "initializer",
+        ),
+        *(
+            "input",
+            "label",
+            "lang",
+            "language",
+            "last",
+            "latent",
+            "mask",
+            "max",
+            "mean",
+            "memory",
+            "min",
+            "n",
+            "new",
+        ),
+        *(
+            "newline",
+            "next",
+            "null",
+            "num",
+            "output",
+            "pad",
+            "padding",
+            "patch",
+            "per",
+            "placeholder",
+            "prefix",
+        ),
+        *(
+            "prev",
+            "previous",
+            "prompt",
+            "query",
+            "reg",
+            "register",
+            "reserved",
+            "sentinel",
+            "sep",
+            "separator",
+        ),
+        *("sos", "source", "space", "special", "speech", "split", "src", "start", "stop", "style", "suffix"),
+        *(
+            "target",
+            "task",
+            "text",
+            "tgt",
+            "think",
+            "time",
+            "timestamp",
+            "total",
+            "trigger",
+            "unk",
+            "unknown",
+        ),
+        *("unused", "video", "vision", "visual", "word"),
+    }
+)
 """`token` is a parameter of a model behind one of these: pad-token, eos_token."""
 
-NAMED_VALUE = re.compile(r"([+~-]*[\w.@/+-]+)=(.+)", re.DOTALL)
-INNER_VALUE = re.compile(
-    r"""([\w.-]+)(["']?\]?\s*[=:]\s*)("[^"]*"|'[^']*'|[\w+/=-]{8,}(?=[\s;&|"',}]|$))""", re.ASCII
+QUERY_SECRETS = frozenset({"code", "key", "sig", "signature"})
+"""Secrets as the last word of a name in the query of a URL alone: `?sig=…`, `&X-Amz-Signature=…`."""
+
+SPLIT_NAME = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
+WORD = re.compile(r"[a-z0-9]+")
+NAMED = re.compile(r"[\w.@/+~-]+", re.ASCII)
+INNER_NAME = re.compile(
+    r"""(?<![\w.-])(?:
+        (?P<option>--?[A-Za-z][\w-]*+)[ \t]+(?=[^\s-])
+        | (?P<name>[\w.-]++)(?P<sign>\\*["']?\]?\s*(?::=|==?|:)\s*)
+    )""",
+    re.VERBOSE | re.ASCII,
 )
+"""What may name a value inside a text: `name = `, `"name": `, `--name `."""
+
+VALUE = re.compile(
+    r"""(?P<open>\(?\s*[rbfu]{0,2}(?P<quote>\"{3}|'{3}|\\+["']))(?P<scheme>(?:basic|bearer|digest|token)\s+)?
+            (?P<text>.*?)(?:(?P=quote)|\Z)
+        | (?P<open1>\(?\s*[rbfu]{0,2}(?P<quote1>["']))(?P<scheme1>(?:basic|bearer|digest|token)\s+)?
+            (?P<text1>(?:\\.|(?!(?P=quote1))[^\\])*+)(?:(?P=quote1)|\Z)
+        | (?P<text2>\[[^\[\]]*+\]|\{[^{}]*+\}?)
+        | (?P<scheme3>(?:basic|bearer|digest|token)[ \t]+)?(?P<text3>[^\s;&|"',}]++)
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE | re.ASCII,
+)
+"""A value behind its name: between quotes, between brackets, or up to what ends a word, whatever it is made of."""
+
+PLAIN_VALUE = re.compile(r"\*\*\*|<[^<>\s]{0,40}>|\[[A-Z0-9_]{1,40}\]|none|null|true|false", re.IGNORECASE)
+"""No secrets under any name: nothing, a switch, and the words of a vocabulary such as `<pad>`, `[MASK]`."""
+PLAIN_NUMBER = re.compile(
+    r"-?(?:\d{1,9}|\d{0,9}\.\d+(?:e[+-]?\d+)?|\d{1,9}e[+-]?\d+)", re.ASCII | re.IGNORECASE
+)
+
 TOKEN = re.compile(
     r"""(?<![\w-])(?:
         hf_[A-Za-z0-9]{30,}                                             # Hugging Face
@@ -67,7 +215,27 @@ TOKEN = re.compile(
 """What is a key by its shape, whatever it is called."""
 
 BEARER = re.compile(r"\b(bearer)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
-URL_USER = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\s]*)@")
+URL_USER = re.compile(r"""(ssh)?://([^/?#\s"]*)@""", re.IGNORECASE)
+LOGIN = re.compile(r"(?<![\w-])(login\s+)[^\s-]\S{15,}")
+ENV_MAGIC = re.compile(r"(%(?:set_)?env\s+)(\w+)(\s+)[^\s=].*")
+
+PYTHON_MAGICS = frozenset({"capture", "prun", "time", "timeit", "memit", "mprun", "heat", "python_load"})
+"""Cell magics whose cell is Python; what is under another one is searched as a text."""
+
+PIECE = re.compile(
+    r"""(?P<command>^[ \t]*(?:[^\n=!%"'\#]*=[ \t]*)?[!%](?:[^\n\\]|\\.)*+)
+        | (?P<comment>\#[^\n]*+)
+        | (?P<literal>(?:(?<!\w)[rbfu]{1,2})?(?:
+            \"{3}(?:\\.|(?!\"{3})[^\\])*+(?:\"{3}|\Z) | '{3}(?:\\.|(?!'{3})[^\\])*+(?:'{3}|\Z)
+            | "(?:\\.|[^"\\\n])*+"? | '(?:\\.|[^'\\\n])*+'?))
+    """,
+    re.VERBOSE | re.DOTALL | re.MULTILINE | re.IGNORECASE,
+)
+"""What a cell is made of, beside code: lines for the shell or IPython, comments, texts."""
+ASSIGNED_NAME = re.compile(r"(?<![\w.])([\w.]++)\s*(?::\s*[^=:;\n]{1,80})?[:=|]?=\Z")
+LOGIN_CALL = re.compile(r"(?<!\w)login\(\s*(?:key\s*=\s*)?\Z")
+CONTEXT = 200
+"""Characters of code in front of a text that may name it."""
 
 
 def redact_arguments(argv: Sequence[str]) -> list[str]:
@@ -75,23 +243,30 @@ def redact_arguments(argv: Sequence[str]) -> list[str]:
 
     Hidden are: the argument after `--api-key`, `--password`, `--hf-token` and their like, unless it is an option
     itself; the value of such a `name=value`, also inside a longer argument; what follows `Bearer`; user and
-    password in a URL. A name is secret if it ends in one of SECRET_WORDS or in `key` behind one of SECRET_KEYS;
-    `--pad-token` and the other PLAIN_TOKENS are parameters and stay.
+    password in a URL. A name is secret if it ends in one of SECRET_WORDS, in `token`, or in `key` behind one of
+    SECRET_KEYS; `--pad-token` and the other PLAIN_TOKENS are parameters and stay, and so do small numbers.
     """
-    safe, hide = [], False
+    safe, name, is_login = [], "", False
     for argument in argv:
-        safe.append(HIDDEN if hide and not argument.startswith("-") else redact_text(argument))
-        hide = argument.startswith("-") and "=" not in argument and names_secret(argument)
+        if argument.startswith("-"):
+            name = "" if "=" in argument or not names_secret(argument) else argument
+            safe.append(redact_text(argument))
+        elif (name and not is_plain(name, argument)) or (is_login and LOGIN.fullmatch(f"login {argument}")):
+            safe.append(HIDDEN)
+            name = name if name.lower().endswith("s") else ""
+        else:
+            safe.append(redact_text(argument))
+            name = ""
+        is_login = argument == "login"
     return safe
 
 
 def redact_text(text: str) -> str:
     """One argument, URL or message without the secrets that show as such."""
-    named = NAMED_VALUE.fullmatch(text)
-    if named is not None and names_secret(named[1]):
-        return f"{named[1]}={HIDDEN}"
-    text = INNER_VALUE.sub(redact_inner, text)
-    return redact_shapes(text)
+    name, equals, value = text.partition("=")
+    if equals and NAMED.fullmatch(name) and names_secret(name):
+        return text if is_plain(name, value) else f"{name}={HIDDEN}"
+    return redact_shapes(redact_named_values(shortened(text)))
 
 
 def redact_shapes(text: str) -> str:
@@ -99,11 +274,73 @@ def redact_shapes(text: str) -> str:
     return TOKEN.sub(HIDDEN, BEARER.sub(rf"\1 {HIDDEN}", redact_url(text)))
 
 
-def redact_code(line: str) -> str:
-    """A line of code, as typed into a notebook, without the secrets that show as such; calls stay readable."""
-    if line.lstrip().startswith(("!", "%")):
-        return " ".join(redact_arguments(line.split(" ")))
-    return redact_shapes(INNER_VALUE.sub(redact_inner, line))
+def redact_named_values(text: str) -> str:
+    """A text without the values of secret names inside it, with their quotes."""
+    parts, done, at = [], 0, 0
+    while found := INNER_NAME.search(text, at):
+        at = found.end()
+        name = found["option"] or found["name"]
+        in_query = found.start() > 0 and text[found.start() - 1] in "?&"
+        value = VALUE.match(text, at) if names_secret(name) or (in_query and names_in_query(name)) else None
+        if value is None or is_plain(name, inside(value)) or is_prose(name, found["sign"], value):
+            continue
+        parts += [text[done:at], masked(value)]
+        done = at = value.end()
+    return "".join([*parts, text[done:]])
+
+
+def redact_command(text: str) -> str:
+    """Lines as typed for a shell, or a magic of IPython."""
+    safe = ENV_MAGIC.sub(
+        lambda found: f"{found[1]}{found[2]}{found[3]}{HIDDEN}" if names_secret(found[2]) else found[0], text
+    )
+    return redact_shapes(LOGIN.sub(rf"\1{HIDDEN}", redact_named_values(safe)))
+
+
+def redact_code(cell: str) -> str:
+    """Code, as typed into a notebook, without the secrets that show as such; calls stay readable."""
+    cell = shortened(cell)
+    magic = re.match(r"\s*%%(\w+)", cell)
+    if magic is not None and magic[1] not in PYTHON_MAGICS:
+        return redact_command(cell)
+    parts, at, gap, previous, was_hidden, context = [], 0, "", "", False, ""
+    for found in PIECE.finditer(cell):
+        code = cell[at : found.start()]
+        piece, at = found[0], found.end()
+        gap += code
+        context = (context + code)[-CONTEXT:]
+        if found["literal"] is None:
+            parts += [code, redact_command(piece)]
+            continue
+        value = VALUE.match(piece)
+        text = inside(value) if value is not None else ""
+        name = named_by(gap, context, previous, text) or (
+            "+" if was_hidden and not gap.strip(" \t\n\\+") else ""
+        )
+        was_hidden = bool(name) and value is not None and not is_plain(name, text)
+        if was_hidden and value is not None:
+            piece = masked(value)
+        elif previous in ("env", "set_env"):
+            piece = piece[0] + redact_command(f"%env {piece[1:-1]}").removeprefix("%env ") + piece[-1]
+        else:
+            piece = redact_named_values(piece)
+        parts += [code, piece]
+        previous, gap, context = text, "", context + '""'
+    return redact_shapes("".join([*parts, cell[at:]]))
+
+
+def named_by(gap: str, context: str, previous: str, text: str) -> str:
+    """The secret name that a text in code has, empty if none.
+
+    It is assigned to it, the text before is it (`environ["HF_TOKEN"] = `, `putenv("HF_TOKEN", `), or it is a login.
+    """
+    if names_secret(previous) and not gap.strip(" \t\n\\()[]{},:=|") and not text.startswith("-"):
+        return previous
+    if gap.rstrip(" \t\n\\([{").endswith("="):
+        assigned = ASSIGNED_NAME.search(context.rstrip(" \t\n\\([{"))
+        if assigned is not None and names_secret(assigned[1]):
+            return assigned[1]
+    return "login" if LOGIN_CALL.search(context) else ""
 
 
 def redact_value(value: object) -> object:
@@ -117,37 +354,89 @@ def redact_value(value: object) -> object:
 
 
 def redact_named(name: str, value: object) -> object:
-    """A value under a name; what can be no secret (`None`, a switch, a fraction, an empty text) stays under any."""
-    if value is None or isinstance(value, bool | float) or value in ("", [], {}):
-        return value
-    return HIDDEN if names_secret(name) else redact_value(value)
+    """A value under a name; what can be no secret (`None`, a switch, a small number, an empty text) stays under any."""
+    if value is None or isinstance(value, bool | float) or value in ("", [], {}) or not names_secret(name):
+        return redact_value(value)
+    return value if isinstance(value, int | str) and is_plain(name, str(value)) else HIDDEN
 
 
-def redact_inner(found: re.Match[str]) -> str:
-    """`name = value` somewhere in a text, with its quotes."""
-    if not names_secret(found[1]):
-        return found[0]
-    quote = found[3][0] if found[3][0] in "\"'" else ""
-    return f"{found[1]}{found[2]}{quote}{HIDDEN}{quote}"
+def is_plain(name: str, value: str) -> bool:
+    """Whether a value can be no secret, whatever its name; a small number can, but not of a password."""
+    if not value or PLAIN_VALUE.fullmatch(value) or (name in ("PWD", "OLDPWD") and value.startswith("/")):
+        return True
+    return last_word(name) not in PASSWORDS and PLAIN_NUMBER.fullmatch(value) is not None
 
 
+def is_prose(name: str, sign: str | None, value: re.Match[str]) -> bool:
+    """Whether a name and its value are rather words of a sentence: `token: the smallest unit`."""
+    is_sentence = sign is not None and sign.rstrip(" ") == ":" and sign != ":" and name.isalpha()
+    return is_sentence and bool(value["text3"]) and value["text3"].isalpha() and len(value["text3"]) < 8
+
+
+def inside(value: re.Match[str]) -> str:
+    """What VALUE found, without its quotes."""
+    return next((value[key] for key in ("text", "text1", "text2", "text3") if value[key] is not None), "")
+
+
+def masked(value: re.Match[str]) -> str:
+    """What stands in place of a value: its quotes, and how it authorizes, stay."""
+    opened, quote = value["open"] or value["open1"] or "", value["quote"] or value["quote1"] or ""
+    scheme = value["scheme"] or value["scheme1"] or value["scheme3"] or ""
+    return f"{opened}{scheme}{HIDDEN}{quote}"
+
+
+def shortened(text: str) -> str:
+    """A text, without what is too long to be searched."""
+    if len(text) <= LONGEST:
+        return text
+    return f"{text[:LONGEST]}... ({len(text) - LONGEST} characters more)"
+
+
+@lru_cache(4096)
 def names_secret(name: str) -> bool:
     """Whether a value of this name is a secret: `--hf-token`, `apiKey`, `WANDB_API_KEY`, not `--max-tokens`."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", name).lower()
-    parts = [part for part in re.split(r"[^a-z0-9]+", words) if part]
-    last, before = parts[-1:], parts[-2:-1]
-    if last == ["key"]:
-        return bool(SECRET_KEYS.intersection(before))
-    if last == ["token"]:
-        return not PLAIN_TOKENS.intersection(before)
-    return bool(SECRET_WORDS.intersection(last))
+    parts = words_of(name)
+    last, before = (parts or [""])[-1], (parts[-2:-1] or [""])[0]
+    if last in ("key", "keys", "tokens"):
+        return before in SECRET_KEYS
+    if last == "token":
+        return before not in PLAIN_TOKENS
+    if last == "pass":
+        return before not in PLAIN_PASSES
+    if last == "pat":
+        return not before or before in SECRET_KEYS
+    return last.removesuffix("s") in SECRET_WORDS or last in SECRET_WORDS or is_run_together(last)
+
+
+def is_run_together(word: str) -> bool:
+    """Whether a word is made of several, the last of which is a secret: `dbpassword`, `hftoken`, `openaikey`."""
+    if word.endswith(("password", "passwd", "apikey", "clientsecret")):
+        return True
+    return word.endswith(("key", "token")) and word.removesuffix("key").removesuffix("token") in SECRET_KEYS
+
+
+def names_in_query(name: str) -> bool:
+    """Whether a name is one of a secret in the query of a URL."""
+    return last_word(name) in QUERY_SECRETS
+
+
+def last_word(name: str) -> str:
+    """The last word of a name; a number behind it does not count."""
+    return (words_of(name) or [""])[-1]
+
+
+def words_of(name: str) -> list[str]:
+    """The words of a name in lower case, without a number at its end: `HFToken_2` is `hf`, `token`."""
+    parts: list[str] = WORD.findall(SPLIT_NAME.sub("-", name[-LONGEST_NAME:]).lower())
+    trimmed = [*parts[:-1], parts[-1].rstrip("0123456789")] if parts else []
+    return trimmed if trimmed[-1:] != [""] else words_of("-".join(trimmed[:-1]))
 
 
 def redact_url(text: str) -> str:
     """A URL without user and password. The user of an ssh URL stays: it is no secret and part of the address."""
 
     def without_user(found: re.Match[str]) -> str:
-        scheme, user = found[1], found[2].partition(":")[0]
-        return f"{scheme}://{user}@" if user and scheme.lower().endswith("ssh") else f"{scheme}://"
+        scheme, user = found[1] or "", found[2].partition(":")[0]
+        return f"{scheme}://{user}@" if user and scheme else f"{scheme}://"
 
     return URL_USER.sub(without_user, text)
