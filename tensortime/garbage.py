@@ -22,6 +22,7 @@ from tensortime.packs import FANOUT_END, OID_SIZE, PACK_HEADER
 from tensortime.project import read_parent
 from tensortime.reach import (
     EXPERIMENT,
+    HIDDEN,
     MISSING,
     STAGED,
     TAG,
@@ -264,7 +265,8 @@ def unknowns(
 ) -> tuple[list[Message], list[Message]]:
     """Why git objects, and why objects, must all stay: something needed cannot be read. The latter holds the former."""
     reach = facts.reach
-    broken = [gap for gap in reach.gaps if gap.problem in (UNNAMED, STAGED) and not (trash and is_trash(gap))]
+    nameless = (UNNAMED, STAGED, HIDDEN)
+    broken = [gap for gap in reach.gaps if gap.problem in nameless and not (trash and is_trash(gap))]
     git = [
         message(
             "{ref} cannot be read, so nobody knows what it needs: tensortime verify", ref=text_of(gap.node)
@@ -274,7 +276,7 @@ def unknowns(
     tips = {tip for root in roots for tip in root.tips} | facts.extra
     parents = tips.union(*(reach.inner.get(node, ()) for node in live))
     files = set[bytes]().union(*(reach.leaves.get(node, ()) for node in live))
-    unread = {gap.node for gap in reach.gaps if gap.problem not in (UNNAMED, STAGED, MISSING)} | facts.wrong
+    unread = {gap.node for gap in reach.gaps if gap.problem not in (*nameless, MISSING)} | facts.wrong
     manifests = {node[1:] for node in live if len(node) == 21}
     lost = {node for node in live if len(node) == 20 and node not in reach.packed}
     hiding = ((lost & parents) - files) | (unread & live & (parents | reach.inner.keys()) - manifests)
@@ -299,7 +301,7 @@ def unknowns(
 
 def is_trash(gap: Gap) -> bool:
     """Whether a ref that names nothing is one of the trash."""
-    return gap.node.startswith(b"refs/trash/")
+    return gap.problem == UNNAMED and gap.node.startswith(b"refs/trash/")
 
 
 def judge_packs(

@@ -22,6 +22,7 @@ from functools import cached_property
 from itertools import repeat
 from typing import NamedTuple
 
+from tensortime import fsops
 from tensortime.errors import GitFailed
 from tensortime.formats import META, Digest, bytes_of, text_of
 from tensortime.history import EXPERIMENTS, PINS, TAGS, TRASH
@@ -29,7 +30,7 @@ from tensortime.packs import FOLDER, Kind, decode_tree, object_id
 from tensortime.shadow import NO_OID, ObjectList, Shadow
 from tensortime.sidecar import Sidecar
 from tensortime.store import Store
-from tensortime.worktrees import read_line, records
+from tensortime.worktrees import records
 
 EXPERIMENT, TAG, TRASHED, PIN, WORKTREE, OTHER = "experiment", "tag", "trash", "pin", "worktree", "other"
 """Kinds of roots; `other`: a ref that a person made in a restored worktree, such as a branch or a stash."""
@@ -40,6 +41,7 @@ COMMIT_LINK = 0o160000
 MISSING = "it is missing"
 UNNAMED = "it names nothing"
 STAGED = "what is staged in this restored folder cannot be read"
+HIDDEN = "this user may not read it"
 """What a gap may be; any other says how an object is unreadable."""
 
 ATTEMPTS = 20
@@ -251,6 +253,7 @@ def read_roots(store: Store) -> tuple[list[Root], list[Gap]]:
     listed = store.shadow.refs()
     roots = [root_of(ref.name, bytes.fromhex(ref.oid)) for ref in listed.refs]
     gaps = [Gap(bytes_of(name), UNNAMED) for name in listed.broken]
+    gaps += [Gap(name, HIDDEN) for name in hidden_folders(store)]
     for admin in records(store):
         name = text_of(os.fsencode(os.path.basename(admin)))
         try:
@@ -260,7 +263,23 @@ def read_roots(store: Store) -> tuple[list[Root], list[Gap]]:
             gaps.append(Gap(bytes_of(name), STAGED))
         except (FileNotFoundError, NotADirectoryError):
             continue  # it goes away at this moment, or is no record
+        except OSError:
+            gaps.append(Gap(bytes_of(name), HIDDEN))
     return roots, gaps
+
+
+def hidden_folders(store: Store) -> list[bytes]:
+    """The folders of refs that cannot be listed, as another user's: git passes over them and says nothing."""
+    found: list[bytes] = []
+    top = os.fsencode(store.path(".shadow"))
+
+    def note(problem: OSError) -> None:
+        if not isinstance(problem, FileNotFoundError):
+            found.append(os.path.relpath(os.fsencode(problem.filename), top))
+
+    for _ in os.walk(os.path.join(top, b"refs"), onerror=note):
+        pass
+    return found
 
 
 def root_of(ref: str, tip: bytes) -> Root:
@@ -293,7 +312,7 @@ def worktree_tips(shadow: Shadow, admin: str) -> Iterator[bytes]:
     for folder, _, names in os.walk(os.path.join(admin, "refs")):
         files += [os.path.join(folder, name) for name in names]
     for file in files:
-        oid = read_line(file)[:40]
+        oid = os.fsdecode(fsops.read_file(file, 1 << 16)[:40])
         # A restore that has just begun, or was killed then, names nothing yet.
         if HASH.fullmatch(oid) and oid != NO_OID:
             yield bytes.fromhex(oid)

@@ -283,6 +283,34 @@ def test_where_something_needed_cannot_be_read_nothing_is_freed(
     assert files(project) == before
 
 
+@pytest.mark.parametrize("trash", [False, True])
+@pytest.mark.parametrize(
+    "hidden",
+    ["refs", "refs/experiments", "refs/tags/other", "refs/trash", "worktrees/other/HEAD", "worktrees/other"],
+)
+def test_what_this_user_may_not_read_may_need_everything(project: Path, hidden: str, trash: bool) -> None:
+    """Names and worktrees of another user (after a sudo that was killed): git passes over a folder of refs that it
+    cannot list and says nothing. Nothing is freed; verify names it."""
+    rm(project, "base")
+    tensortime.tag("other", ["best"], directory=project)
+    tensortime.restore("other", directory=project)
+    before, path = files(project), store(project) / ".shadow" / hidden
+    mode = path.stat().st_mode & 0o777
+    rights = "-dac_override,-dac_read_search,-fowner"
+    prefix = ["setpriv", "--bounding-set", rights] if os.getuid() == 0 else []
+    command = [*prefix, sys.executable, "-m", "tensortime", "gc", *(["--trash"] if trash else []), "--json"]
+    path.chmod(0)
+    try:
+        subprocess.run(command, cwd=project, check=False, capture_output=True)
+        found = subprocess.run(
+            [*prefix, sys.executable, "-m", "tensortime", "verify"], cwd=project, check=False
+        )
+    finally:
+        path.chmod(mode)
+    assert files(project) == before and found.returncode != 0
+    assert tensortime.verify(read_data="all", directory=project).problems == ()
+
+
 @pytest.mark.parametrize(
     "content", [b"", b"\x00\xff{", b'{"format": 2}\n', b'{"format": 1}\n{"digest": "sha3:0"}\n']
 )
