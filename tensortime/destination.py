@@ -3,6 +3,7 @@
 import contextlib
 import os
 import stat
+from collections.abc import Iterator
 
 from blake3 import blake3
 
@@ -105,7 +106,21 @@ def losses_in(store: Store, commit: Oid, admin: str, folder: str) -> list[str]:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             if entry.kind in (FILE, SYMLINK) and not is_kept(os.fsencode(folder) + b"/" + entry.path, entry):
                 changed.append(text_of(entry.path))
-    return sorted(changed)
+    changed += [text_of(path) for path in unlooked_at(store, admin, folder)]
+    return sorted(set(changed))
+
+
+def unlooked_at(store: Store, admin: str, folder: str) -> Iterator[bytes]:
+    """What `git status` says nothing of: repositories that a person made around files of the backup, and files that a
+    person told git not to look at (`update-index --skip-worktree`, `--assume-unchanged`)."""
+    top = os.fsencode(folder)
+    for inner, folders, files in os.walk(top):
+        if inner != top and b".git" in (*folders, *files):
+            yield os.path.relpath(os.path.join(inner, b".git"), top)
+    listed = store.shadow.run("ls-files", "-v", "-z", git_dir=admin, work_tree=folder).stdout
+    for row in listed.split(b"\0"):
+        if row and (row[:1].islower() or row[:1] == b"S") and os.path.lexists(os.path.join(top, row[2:])):
+            yield row[2:]
 
 
 def is_kept(path: bytes, entry: ManifestEntry) -> bool:

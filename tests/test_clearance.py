@@ -96,6 +96,23 @@ def nest_repository(top: Path) -> None:
     (top / "sub/x").write_text("x")
 
 
+def own_history(top: Path) -> None:
+    """A repository of its own around files of the backup: these have not changed, but its commits are nowhere else."""
+    user_git("init", "-q", ".", cwd=top / "src")
+    user_git("add", "-A", ".", cwd=top / "src")
+    user_git("commit", "-q", "-m", "mine", cwd=top / "src")
+
+
+def hidden_from_git(option: str) -> Callable[[Path], None]:
+    """A changed file that git was told not to look at."""
+
+    def change(top: Path) -> None:
+        user_git("update-index", option, "train.py", cwd=top)
+        (top / "train.py").write_text("print(2)\n")
+
+    return change
+
+
 def folder_for_file(top: Path) -> None:
     """A folder in place of a large file."""
     (top / "weights.bin").unlink()
@@ -119,6 +136,9 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "secret": lambda top: (top / ".env").write_text("TOKEN=1"),
     "secret beside a large file": lambda top: (top / "data/.env").write_text("TOKEN=1"),
     "a repository in it": nest_repository,
+    "a repository around files of the backup": own_history,
+    "skip-worktree": hidden_from_git("--skip-worktree"),
+    "assume-unchanged": hidden_from_git("--assume-unchanged"),
     "large, another size": lambda top: (top / "weights.bin").write_bytes(b"x"),
     "large, same size": lambda top: (top / "weights.bin").write_bytes(bytes(1_200_000)),
     "a folder for a large file": folder_for_file,
