@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
-from blake3 import blake3
-
 from tensortime import fsops, hardlinks
 from tensortime.destination import refuse_taken
 from tensortime.errors import (
@@ -39,12 +37,11 @@ from tensortime.sidecar import HARDLINK, POINTING, Sidecar, place_object
 from tensortime.sidecar import SYMLINK as BY_SYMLINK
 from tensortime.store import Store
 from tensortime.trees import MODE_FILE, MODE_FOLDER, MODE_LINK, MODE_PROGRAM
-from tensortime.worktrees import link_worktree, mend_worktrees, write_marker
+from tensortime.worktrees import PARTIAL, claimed, link_worktree, mend_worktrees, write_marker
 
 RESTORED_BITS = 0o1777
 """setuid and setgid are not given back: the bytes are the same, who may become whom is not ours to decide."""
 
-PARTIAL = ".partial"
 BATCH = 256
 REDRAW_SECONDS = 0.2
 LINKS = ("auto", "reflink", "copy", "hardlink", "symlink")
@@ -142,11 +139,10 @@ def restore(
     """Make a worktree of a backup at `destination` (absolute). TargetExists, Damaged, NoSpace, StoreBusy."""
     started = time.monotonic()
     with store.in_use():
-        claim = store.path(".tmp", "restore-" + blake3(os.fsencode(destination)).hexdigest()[:16])
-        with fsops.locked(claim) as got:
+        mend_worktrees(store)
+        with claimed(store, destination) as got:
             if not got:
                 raise StoreBusy("another process is restoring into {path}", path=destination)
-            mend_worktrees(store)
             refuse_taken(store, target, destination)
             plan = make_plan(store, target)
             partial = destination + PARTIAL

@@ -7,8 +7,6 @@ import contextlib
 import os
 from collections.abc import Sequence
 
-from blake3 import blake3
-
 from tensortime import fsops
 from tensortime.destination import losses_in
 from tensortime.errors import (
@@ -28,9 +26,8 @@ from tensortime.inventory import ClearingReport, Restored
 from tensortime.project import read_parent
 from tensortime.store import Store
 from tensortime.trash import restored_folders
-from tensortime.worktrees import is_inside, keep_commits, mend_worktrees
+from tensortime.worktrees import PARTIAL, claimed, is_inside, keep_commits, mend_worktrees
 
-PARTIAL = ".partial"
 NAMED = 5
 """Changed paths that an error names."""
 
@@ -44,8 +41,7 @@ def clear(store: Store, catalog: Catalog, text: str, *, force: bool) -> Clearing
     with store.in_use():
         mend_worktrees(store)
         admin, folder = find_folder(store, catalog, text)
-        claim = store.path(".tmp", "restore-" + blake3(os.fsencode(folder.path)).hexdigest()[:16])
-        with fsops.locked(claim) as got:
+        with claimed(store, folder.path) as got:
             if not got:
                 raise StoreBusy("another process works on {path}", path=folder.path)
             refuse_inside(store, folder.path)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from tensortime import fsops
 from tensortime.checkout import (
-    PARTIAL,
     RESTORED_BITS,
     Plan,
     is_meta,
@@ -41,6 +40,7 @@ from tensortime.shadow import TreeItem
 from tensortime.sidecar import POINTING
 from tensortime.store import Store
 from tensortime.trees import MODE_FOLDER, MODE_LINK, MODE_PROGRAM
+from tensortime.worktrees import PARTIAL
 
 EVERYTHING_TYPED, EVERYTHING = ".", b"."
 

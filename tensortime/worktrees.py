@@ -4,9 +4,13 @@ A worktree and its record name each other (gitrepository-layout: `gitdir`, `comm
 copied, a worktree deleted by hand; git's own `worktree prune` would then drop the records of the living ones.
 """
 
+import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator
+
+from blake3 import blake3
 
 from tensortime import fsops
 from tensortime.errors import TensorTimeError
@@ -15,7 +19,10 @@ from tensortime.history import PINS, Target
 from tensortime.names import suggest_name
 from tensortime.project import admin_folder, named_record, read_parent
 from tensortime.shadow import NO_OID
-from tensortime.store import Store
+from tensortime.store import STALE_SECONDS, Store
+
+PARTIAL = ".partial"
+"""Ends the name of a worktree that is being made."""
 
 MARKER = "tensortime"
 """The file in a worktree's record that says which backup it was restored from."""
@@ -71,28 +78,62 @@ def is_inside(path: str, folder: str) -> bool:
 
 
 def mend_worktrees(store: Store) -> None:
-    """Put right the records of worktrees that moved with their project; forget those whose folder is gone."""
+    """Put right the records of worktrees that moved with their project; forget those whose folder is gone.
+
+    To be called without a claim. What a restore that runs is just making is not looked at: it is half a worktree.
+    """
     for admin in list(records(store)):
-        if not os.path.isdir(admin) or os.path.islink(admin):
+        if not os.path.isdir(admin) or os.path.islink(admin) or is_in_order(admin):
             continue
-        common = os.path.join(admin, "commondir")
-        if not fsops.has_content(common, b"../..\n"):
-            fsops.write_atomic(common, b"../..\n")
-        gitfile = read_line(os.path.join(admin, "gitdir"))
-        if gitfile and admin_folder(os.path.dirname(gitfile)) == os.path.realpath(admin):
-            continue
-        recorded = os.path.dirname(gitfile)
-        moved_to = find_moved(store, admin, recorded)
-        if moved_to is not None:
-            fsops.write_atomic(
-                os.path.join(admin, "gitdir"), os.fsencode(os.path.join(moved_to, ".git")) + b"\n"
-            )
-        elif lost_its_store(recorded, admin):
-            gitdir = b"gitdir: " + os.fsencode(os.path.realpath(admin)) + b"\n"
-            fsops.write_atomic(os.path.join(recorded, ".git"), gitdir, mode=0o644)
-        elif not gitfile or os.path.isdir(os.path.dirname(os.path.dirname(gitfile))):
-            # Where even the folder above is gone it may be a disk that is not mounted now.
-            forget(store, admin)
+        gitdir = os.path.join(admin, "gitdir")
+        try:
+            recorded = os.path.dirname(os.fsdecode(fsops.read_file(gitdir, 1 << 16).split(b"\n", 1)[0]))
+        except FileNotFoundError:
+            recorded = ""
+        except OSError:
+            continue  # of another user
+        with contextlib.suppress(FileNotFoundError):
+            if not recorded and time.time() - os.lstat(admin).st_mtime < STALE_SECONDS:
+                continue  # git has just made it
+            with claimed(store, recorded.removesuffix(PARTIAL)) as got:
+                if got and os.path.isdir(admin) and not is_in_order(admin):
+                    mend_record(store, admin)
+
+
+def is_in_order(admin: str) -> bool:
+    """Whether a worktree and its record name each other."""
+    gitfile = read_line(os.path.join(admin, "gitdir"))
+    common = fsops.has_content(os.path.join(admin, "commondir"), b"../..\n")
+    return bool(common and gitfile) and admin_folder(os.path.dirname(gitfile)) == os.path.realpath(admin)
+
+
+@contextlib.contextmanager
+def claimed(store: Store, destination: str) -> Iterator[bool]:
+    """Claim a destination, as who makes or removes a worktree there does; yields whether nobody else has."""
+    name = "restore-" + blake3(os.fsencode(destination)).hexdigest()[:16]
+    with fsops.locked(store.path(".tmp", name)) as got:
+        yield got
+
+
+def mend_record(store: Store, admin: str) -> None:
+    """Put one record right, or forget it."""
+    common = os.path.join(admin, "commondir")
+    if not fsops.has_content(common, b"../..\n"):
+        fsops.write_atomic(common, b"../..\n")
+    if is_in_order(admin):
+        return
+    gitfile = read_line(os.path.join(admin, "gitdir"))
+    recorded = os.path.dirname(gitfile)
+    moved_to = find_moved(store, admin, recorded)
+    if moved_to is not None:
+        gitdir = os.fsencode(os.path.join(moved_to, ".git")) + b"\n"
+        fsops.write_atomic(os.path.join(admin, "gitdir"), gitdir)
+    elif lost_its_store(recorded, admin):
+        gitdir = b"gitdir: " + os.fsencode(os.path.realpath(admin)) + b"\n"
+        fsops.write_atomic(os.path.join(recorded, ".git"), gitdir, mode=0o644)
+    elif not gitfile or os.path.isdir(os.path.dirname(os.path.dirname(gitfile))):
+        # Where even the folder above is gone it may be a disk that is not mounted now.
+        forget(store, admin)
 
 
 def find_moved(store: Store, admin: str, recorded: str) -> str | None:

@@ -5,6 +5,7 @@ when they or their project are moved, copied or deleted by hand. CASES E14, X13.
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -280,3 +281,47 @@ def test_no_restored_experiment_is_ever_backed_up_with_the_project(project: Path
         report = tensortime.backup(directory=worktree, name=name)
         assert report.files == 7
     assert tensortime.backup(directory=project, name="d").files == 7
+
+
+PAUSED = """
+import sys, time
+from pathlib import Path
+import tensortime
+from tensortime import checkout, worktrees
+module, name, before = sys.argv[1:4]
+whole = getattr(sys.modules["tensortime." + module], name)
+
+def paused(*words, **options):
+    result = None if before else whole(*words, **options)
+    print("paused", flush=True)
+    sys.stdin.readline()
+    return whole(*words, **options) if before else result
+
+setattr(sys.modules["tensortime." + module], name, paused)
+tensortime.restore("first", sys.argv[4])
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "before"),
+    [
+        ("worktrees", "rename_record", ""),
+        ("checkout", "link_worktree", ""),
+        ("checkout", "write_marker", "b"),
+    ],
+)
+def test_a_restore_mends_nothing_that_another_is_making(
+    module: str, name: str, before: str, project: Path, tmp_path: Path
+) -> None:
+    """Half a worktree looks like one that is gone: its record stays, and both are whole in the end."""
+    slow, fast = tmp_path / "slow", tmp_path / "fast"
+    words = [sys.executable, "-c", PAUSED, module, name, before, str(slow)]
+    process = subprocess.Popen(words, cwd=project, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout and process.stdout.readline() == "paused\n"
+    tensortime.restore("first", fast, directory=project)
+    process.communicate("\n", timeout=60)
+    assert process.returncode == 0
+    for folder in (slow, fast):
+        assert user_git("status", "--porcelain", cwd=folder) == ""
+        record = Path((folder / ".git").read_text().removeprefix("gitdir: ").strip())
+        assert (folder / record / "gitdir").read_text() == f"{folder}/.git\n"
