@@ -3,16 +3,15 @@
 import json
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tensortime.findings import Scan
-from tensortime.formats import META, Oid, RelPath, is_under, iso_time, text_of
-from tensortime.history import manifest_of, read_meta, run_of, skipped_in
+from tensortime.formats import META, Oid, RelPath, bytes_of, is_under, iso_time, text_of
+from tensortime.history import manifest_of, read_meta, run_of
 from tensortime.intake import Intake
 from tensortime.manifest import FOLDER, SYMLINK, ManifestEntry, plain_mode
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
 from tensortime.project import Parent
-from tensortime.reports import Skipped
 from tensortime.shadow import Shadow, TreeItem
 from tensortime.trailers import BackupFacts, encode_message
 from tensortime.trees import (
@@ -38,6 +37,12 @@ RUNNING = (b"cells.py",)
 """Files of `.tensortime/` that only grow while a program runs: a backup that adds has more of them than the one below.
 The others tell of the start, with which all of the code was stored."""
 
+KNOWN_LATER = ("launch", "trackers", "notebook")
+"""Facts that a program that is running knows better than when it began."""
+
+OF_ONE_BACKUP = ("format", "backup", "time", "added", "added_by", "skipped", "changed", "purged")
+"""Facts that a backup that adds does not have from the one below."""
+
 
 @dataclass(frozen=True)
 class Run:
@@ -48,6 +53,8 @@ class Run:
     parent: Parent | None
     added: Sequence[RelPath] | None
     changed: Sequence[str]
+    below: Mapping[str, object] = field(default_factory=dict)
+    """What the run.json of the backup says that something is added to."""
 
 
 def gather(writer: PackWriter, known: set[bytes], taken: Intake, found: Scan) -> Contents:
@@ -93,11 +100,11 @@ def folder_of(path: bytes) -> bytes:
     return path.rpartition(b"/")[0]
 
 
-def read_contents(shadow: Shadow, commit: Oid) -> tuple[Contents, tuple[Skipped, ...]]:
-    """The contents of an older backup, and what it should have held and could not."""
+def read_contents(shadow: Shadow, commit: Oid) -> tuple[Contents, dict[str, object]]:
+    """The contents of an older backup, and its run.json."""
     items = shadow.tree(commit)
     meta = read_meta(shadow, items)
-    return contents_of(items, meta), skipped_in(run_of(meta))
+    return contents_of(items, meta), run_of(meta)
 
 
 def contents_of(items: Sequence[TreeItem], meta: Mapping[bytes, bytes]) -> Contents:
@@ -168,24 +175,59 @@ def overlay(below: Contents, above: Contents, paths: Sequence[RelPath]) -> Conte
     )
 
 
+def facts_on_top(below: Mapping[str, object], collected: Mapping[str, object]) -> dict[str, object]:
+    """The facts of a run to which something is added: those of its start, and who added where that was another process.
+
+    Who adds results from a shell tells nothing of the training: its command, Python and variables are not the run's.
+    """
+    if not below:
+        return dict(collected)
+    if any(below.get(key) != collected.get(key) for key in ("host", "pid", "command")):
+        told = ("command", "cwd", "host", "pid", *KNOWN_LATER)
+        kept = {key: value for key, value in below.items() if key not in OF_ONE_BACKUP}
+        return {**kept, "added_by": {key: collected[key] for key in told if key in collected}}
+    late = [key for key in ("machine", "packages", "python") if "error" in facts_under(below, key)]
+    kept = {key: value for key, value in below.items() if key not in (*OF_ONE_BACKUP, *late)}
+    return {**kept, **{key: collected[key] for key in (*KNOWN_LATER, *late) if key in collected}}
+
+
+def facts_under(facts: Mapping[str, object], key: str) -> Mapping[str, object]:
+    """The facts under a key; none where it is missing or of another kind."""
+    found = facts.get(key)
+    return found if isinstance(found, Mapping) else {}
+
+
+def rows_beside(below: Mapping[str, object], key: str, tops: Sequence[RelPath]) -> list[object]:
+    """What the run.json below lists of other paths than those that are added."""
+    rows = below.get(key)
+    kept = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    return [row for row in kept if not any(is_under(bytes_of(str(row.get("path"))), top) for top in tops)]
+
+
 def describe_run(
     run: Run, collected: Mapping[str, object], found: Scan, skipped: Sequence[object]
 ) -> dict[str, object]:
     """The content of run.json."""
     facts: dict[str, object] = {"format": 1, "backup": run.number, "time": iso_time(run.time_ns), **collected}
-    facts["parent"] = (
-        None
-        if run.parent is None
-        else {"experiment": run.parent.experiment, "backup": run.parent.number, "commit": run.parent.commit}
-    )
+    if not facts.get("parent"):
+        facts["parent"] = (
+            None
+            if run.parent is None
+            else {
+                "experiment": run.parent.experiment,
+                "backup": run.parent.number,
+                "commit": run.parent.commit,
+            }
+        )
     if run.added is not None:
         facts["added"] = [text_of(path) for path in run.added]
-    facts["ignored"] = [{"path": one.path, "rule": one.rule} for one in found.ignored]
+    ignored = [{"path": one.path, "rule": one.rule} for one in found.ignored]
+    facts["ignored"] = [*rows_beside(run.below, "ignored", run.added or ()), *ignored]
     facts["skipped"] = skipped
     facts["changed"] = list(run.changed)
-    if found.outside:
-        facts["outside"] = outside_facts(found)
-    return facts
+    outside = [*rows_beside(run.below, "outside", run.added or ()), *outside_facts(found)]
+    facts.pop("outside", None)
+    return {**facts, "outside": outside} if outside else facts
 
 
 def outside_facts(found: Scan) -> list[dict[str, object]]:

@@ -4,11 +4,21 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tensortime import fsops, history, intake
-from tensortime.commits import Run, describe_run, overlay, read_contents, write_commit
+from tensortime.commits import (
+    RUNNING,
+    Run,
+    describe_run,
+    facts_on_top,
+    facts_under,
+    overlay,
+    read_contents,
+    rows_beside,
+    write_commit,
+)
 from tensortime.environment import host_id
 from tensortime.errors import StoreBusy
 from tensortime.findings import Scan
@@ -58,6 +68,8 @@ class Gathered:
     """What should be in the contents and is not."""
     known: set[bytes]
     """Raw ids of blobs and trees that are in the store's packs; grows while the commit is written."""
+    below: Mapping[str, object] = field(default_factory=dict)
+    """The run.json of the backup that something is added to."""
 
 
 def begin(session: Session, catalog: history.Catalog) -> Begun:
@@ -103,10 +115,10 @@ def publish(
     session.sidecar.sync(taken.to_sync)
     for _ in range(ATTEMPTS):
         begun = begin(session, catalog)
-        whole = gathered
+        whole, told = gathered, facts
         if options.only is not None and begun.parent is not None:
-            whole = on_top_of(store, begun.parent, gathered, options.only)
-        commit = commit_contents(session, writer, whole, begun, facts)
+            whole, told = on_top_of(store, begun.parent, gathered, options.only, facts)
+        commit = commit_contents(session, writer, whole, begun, told)
         try:
             writer.finish()
         except OSError as problem:
@@ -134,22 +146,45 @@ def held_by(session: Session, contents: Contents) -> Callable[[bytes], bool]:
     return holds
 
 
-def on_top_of(store: Store, parent: Oid, gathered: Gathered, only: Sequence[RelPath]) -> Gathered:
-    """What was gathered at and under some paths, in place of what an older backup has there."""
-    older, missing = read_contents(store.shadow, parent)
-    kept = (one for one in missing if not any(is_under(bytes_of(one.path), top) for top in only))
-    contents = overlay(older, gathered.contents, only)
-    return replace(gathered, contents=contents, skipped=(*kept, *gathered.skipped))
+def on_top_of(
+    store: Store, parent: Oid, gathered: Gathered, only: Sequence[RelPath], collected: dict[str, object]
+) -> tuple[Gathered, dict[str, object]]:
+    """What was gathered at and under some paths, in place of what an older backup has there; and its facts, kept."""
+    older, below = read_contents(store.shadow, parent)
+    facts, added = facts_on_top(below, collected), gathered.contents
+    nested = collected.get("nested")
+    if isinstance(nested, list):
+        facts["nested"] = [*rows_beside(below, "nested", only), *nested]
+    if "added_by" in facts:
+        # What another program is has no place among what is known of this one.
+        extra = {
+            name: data for name, data in added.extra.items() if name in RUNNING and name not in older.extra
+        }
+        added = replace(added, extra=extra)
+    kept = (
+        one for one in history.skipped_in(below) if not any(is_under(bytes_of(one.path), top) for top in only)
+    )
+    contents = overlay(older, added, only)
+    whole = replace(gathered, contents=contents, skipped=(*kept, *gathered.skipped), below=below)
+    return whole, facts
 
 
 def commit_contents(
     session: Session, writer: PackWriter, gathered: Gathered, begun: Begun, collected: Mapping[str, object]
 ) -> Oid:
     """Write the commit of what was gathered."""
-    options, parent, contents = session.options, session.place.parent, gathered.contents
-    run = Run(begun.number, begun.time_ns, parent, options.only, changed_paths(contents))
+    options, contents = session.options, gathered.contents
+    run = Run(
+        begun.number,
+        begun.time_ns,
+        session.place.parent,
+        options.only,
+        changed_paths(contents),
+        gathered.below,
+    )
     skipped = [{"path": one.path, "reason": one.reason} for one in gathered.skipped]
-    command = collected.get("command")
+    described = describe_run(run, collected, gathered.found, skipped)
+    command, parent = described.get("command"), facts_under(described, "parent")
     facts = BackupFacts(
         note=begun.note,
         number=begun.number,
@@ -159,12 +194,11 @@ def commit_contents(
         status="incomplete" if skipped else "done",
         files=contents.files,
         size=contents.size,
-        parent=f"{parent.experiment}:{parent.number}" if parent else "",
+        parent=f"{parent.get('experiment')}:{parent.get('backup')}" if parent else "",
         command=tuple(str(word) for word in command) if isinstance(command, list) else (),
         params=begun.params,
         metrics=begun.metrics,
     )
-    described = describe_run(run, collected, gathered.found, skipped)
     return write_commit(writer, gathered.known, contents, described, facts, begun.parent)
 
 

@@ -282,8 +282,8 @@ def run_rows(run: Mapping[str, object], tr: Translator) -> list[tuple[str, str]]
     """The rows of `show` that come from run.json."""
     from tensortime.recollection import python_row, recollection_rows  # only `show` tells it
 
-    command, git = run.get("command"), run.get("git")
-    rows = [(tr("command"), " ".join(map(quoted, command)) if isinstance(command, list) else "")]
+    git, by = run.get("git"), run.get("added_by")
+    rows = [(tr("command"), command_text(run)), (tr("added by"), command_text(by))]
     rows.append((tr("folder"), str(run.get("cwd") or "")))
     rows.append(python_row(run, tr))
     rows.append((tr("platform"), str(run.get("platform") or "")))
@@ -293,6 +293,12 @@ def run_rows(run: Mapping[str, object], tr: Translator) -> list[tuple[str, str]]
         if isinstance(remotes, dict):
             rows += [(tr("remote"), f"{name} {url}") for name, url in remotes.items()]
     return rows + recollection_rows(run, tr)
+
+
+def command_text(facts: object) -> str:
+    """The command among some facts."""
+    command = facts.get("command") if isinstance(facts, Mapping) else None
+    return " ".join(quoted(str(word)) for word in command) if isinstance(command, list) else ""
 
 
 def git_text(git: Mapping[str, object], tr: Translator) -> str:

@@ -319,8 +319,7 @@ def test_adding_keeps_the_patch_of_the_start(repository: Path) -> None:
     assert api.read_file("x", ".tensortime/pushed.patch", directory=repository)[0] == patch
     assert api.read_file("x", ".tensortime/packages.txt", directory=repository)[0] == packages
     facts = api.show("x", directory=repository).run["git"]
-    assert isinstance(facts, dict)
-    assert "pushed" not in facts
+    assert facts == api.show("x:1", directory=repository).run["git"], "pushed too"
     third = api.backup(directory=repository, name="x", joins=True)
     assert (third.number, third.experiment) == (3, "x")
     latest, _ = api.read_file("x", ".tensortime/pushed.patch", directory=repository)
