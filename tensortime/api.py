@@ -253,7 +253,7 @@ def diff(
 
     `a`, `b`: as a person names experiments (`lr3e-4`, `@`, `NAME:1`). The report has `a` and `b` (which states these
     are), `causes` (command, params, packages, code, data, environment, machine), `effects` (metrics, outputs: what
-    later backups of an experiment added to its first or changed), `left_out` (what one state holds and the other
+    backups with `add` put on top of an experiment's whole ones), `left_out` (what one state holds and the other
     left out), `unknown` (of what one of the two knows nothing) and `is_empty`. `patch`: with the lines of code. `from_shell`:
     the Python that would train is not this one but that of the shell.
     """

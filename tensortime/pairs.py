@@ -1,7 +1,7 @@
 """The paths that differ between two states of a project: pure, but for the look at bytes of `equal_under_another_id`.
 
-A path is an *output* if a later backup of its experiment added or changed it after the first one, which holds the
-inputs; so is what lies in a folder where an experiment has nothing but outputs.
+A path is an *output* if a backup of its experiment that only adds put it on top of the inputs, which are what a whole
+backup holds, or should have held; so is what lies in a folder where an experiment has nothing but outputs.
 """
 
 from collections import defaultdict, deque

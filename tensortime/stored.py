@@ -1,16 +1,16 @@
 """A backup, or two of them, as `diff` compares them."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from tensortime import history
 from tensortime.commits import contents_of
 from tensortime.differences import Side
 from tensortime.errors import Damaged
-from tensortime.formats import META, RelPath, bytes_of, text_of
+from tensortime.formats import META, Oid, RelPath, bytes_of, text_of
 from tensortime.manifest import FILE, SMALL, SYMLINK, Manifest
 from tensortime.packages import decode_packages
 from tensortime.packs import Kind, object_id
-from tensortime.pairs import State, items_of, output_folders
+from tensortime.pairs import State, covering, items_of, output_folders
 from tensortime.shadow import Shadow, tree_item
 from tensortime.store import Store
 
@@ -97,10 +97,12 @@ def raw(digest: str) -> bytes:
     return bytes.fromhex(digest.removeprefix("blake3:"))
 
 
-def left_out_of(run: Mapping[str, object]) -> frozenset[RelPath]:
+def left_out_of(
+    run: Mapping[str, object], keys: Sequence[str] = ("ignored", "skipped")
+) -> frozenset[RelPath]:
     """The paths that a backup ignored or skipped, as run.json lists them."""
     found = set()
-    for key in ("ignored", "skipped"):
+    for key in keys:
         rows = run.get(key)
         for row in rows if isinstance(rows, list) else []:
             if isinstance(row, dict) and isinstance(row.get("path"), str):
@@ -111,15 +113,44 @@ def left_out_of(run: Mapping[str, object]) -> frozenset[RelPath]:
 def made_later(
     shadow: Shadow, target: history.Target, manifest: Manifest
 ) -> tuple[frozenset[RelPath], Mapping[str, object]]:
-    """The paths that an experiment's later backups added or changed, and the run.json of its first."""
-    first = history.read_history(shadow, target.commit)[-1:]
-    if not first or first[0].number >= target.number:
+    """The paths that backups put on top of an experiment's inputs, and the run.json of what this one is on top of.
+
+    A later whole backup looks at the inputs anew: what it finds changed was changed by a person. What a whole backup
+    should have held and could not belongs to the inputs too, whoever stores it later.
+    """
+    commits = {one.number: one.commit for one in history.read_history(shadow, target.commit)}
+    if len(commits) < 2:
         return frozenset(), {}
-    meta = history.read_meta(shadow, shadow.tree(first[0].commit, META))
-    before, after = outside_git(history.manifest_of(meta)), outside_git(manifest)
-    paths = {path for path in shadow.changed_paths(first[0].commit, target.commit) if not is_meta(path)}
-    paths |= {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
-    return frozenset(paths), history.run_of(meta)
+    runs = runs_of(shadow, commits.values())
+    outputs, base = set[RelPath](), min(commits)
+    for number in sorted(commits):
+        if "added" not in runs.get(number, {}):
+            base = number
+        elif number != base and "added" not in runs.get(number + 1, {}):
+            after = manifest if number == target.number else manifest_at(shadow, commits[number])
+            inputs = left_out_of(runs.get(base, {}), ("skipped",))
+            changed = changed_paths(shadow, commits[base], commits[number], after)
+            outputs |= {path for path in changed if covering(path, inputs) is None}
+    return frozenset(outputs), runs.get(base, {}) if base != target.number else {}
+
+
+def runs_of(shadow: Shadow, commits: Iterable[Oid]) -> dict[int, Mapping[str, object]]:
+    """The run.json of backups, by their numbers; one that cannot be read is missing."""
+    names = [f"{commit}:{text_of(META)}/run.json" for commit in commits]
+    runs = [history.run_of({b"run.json": data}) for _, data in shadow.read_objects(names, missing_ok=True)]
+    return {number: run for run in runs if isinstance(number := run.get("backup"), int)}
+
+
+def changed_paths(shadow: Shadow, old: Oid, new: Oid, manifest: Manifest) -> set[RelPath]:
+    """The files and links that differ between two backups; `manifest`: that of the second."""
+    before, after = outside_git(manifest_at(shadow, old)), outside_git(manifest)
+    paths = {path for path in shadow.changed_paths(old, new) if not is_meta(path)}
+    return paths | {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
+
+
+def manifest_at(shadow: Shadow, commit: Oid) -> Manifest:
+    """The manifest of a backup."""
+    return history.manifest_of(history.read_meta(shadow, shadow.tree(commit, META)))
 
 
 def is_meta(path: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,47 @@ def test_what_later_backups_add_or_change_are_outputs(lab: Tree) -> None:
     outputs = {"save/log.txt": "changed", "save/more.txt": "added", "save/w.bin": "changed"}
     assert told(report.effects.outputs) == outputs
     assert told(diff(lab, "a:1", "a").effects.outputs) == {"save/log.txt": "added", "save/w.bin": "added"}
+
+
+def test_what_the_hook_left_out_at_once_is_data(lab: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large file that had no time before the command started is an input, whoever stores it then."""
+    monkeypatch.setattr("tensortime.fsops.clone", lambda *_: False)
+    ways: dict[str, dict[str, Any]] = {"whole": {}, "only": {"add": ["data"]}}
+    for name, later in ways.items():
+        lab.file("data/big.npy", size=LARGE + len(name))
+        save(lab, name, large_until=time.monotonic() + 20)
+        assert [row["path"] for row in skipped(lab, name)] == ["data/big.npy"]
+        save(lab, name, joins=True, **later)
+        assert skipped(lab, name) == []
+        lab.file("w.pt", size=LARGE)
+        save(lab, name, add=["w.pt"])
+        report = diff(lab, "a", name)
+        assert told(report.causes.data) == {"data/big.npy": "added"}
+        assert told(report.effects.outputs) == {"w.pt": "added"}
+        os.unlink(lab.root / "w.pt")
+
+
+def skipped(tree: Tree, name: str) -> Any:
+    """What run.json says was skipped."""
+    return api.show(name, directory=tree.root).run["skipped"]
+
+
+def test_a_second_whole_backup_after_an_edit_tells_of_inputs(lab: Tree) -> None:
+    """A cell that is run again: the code that was changed in between is a cause; what was added stays an output."""
+    lab.file("save/w.bin", size=LARGE)
+    save(lab, "a", add=["save"])
+    lab.file("train.py", b"lr = 2\n").file("data/part.bin", size=LARGE + 1)
+    save(lab, "a", joins=True)
+    for old in ("a:1", "a:2"):
+        report = diff(lab, old, "a:3")
+        assert told(report.causes.code) == {"train.py": "changed"}
+        assert told(report.causes.data) == {"data/part.bin": "changed"}
+    assert told(diff(lab, "a:1", "a:3").effects.outputs) == {"save/w.bin": "added"}
+    lab.file("save/w.bin", size=LARGE + 2)
+    save(lab, "a", add=["save"])
+    report = diff(lab, "a:3", "a:4")
+    assert (report.causes.code, report.causes.data) == ((), ())
+    assert told(report.effects.outputs) == {"save/w.bin": "changed"}
 
 
 def test_a_first_backup_has_no_outputs(lab: Tree) -> None:
