@@ -4,6 +4,7 @@ No file is the usual case and costs two failed opens. A wrong key or value is th
 raises BadConfig, which names the file, the key and what it should be.
 """
 
+import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -59,25 +60,40 @@ DEFAULT_SOURCES = dict.fromkeys(KEYS, "default")
 
 def load_config(project: str) -> Config:
     """The configuration of the folder `project`; BadConfig where a file, a key or a value is wrong."""
+    found = read_table(project)
+    return Config(sources=DEFAULT_SOURCES) if found is None else build(*found)
+
+
+def read_language(project: str) -> str | None:
+    """The `lang` of a configuration in which something else may be wrong: the person is told so in it."""
+    with contextlib.suppress(BadConfig):
+        table, _ = read_table(project) or ({}, "")
+        lang = table.get("lang")
+        return lang if isinstance(lang, str) else None
+    return None
+
+
+def read_table(project: str) -> tuple[Mapping[str, object], str] | None:
+    """The table of the folder `project` and where it stands; None where there is none. BadConfig."""
     text = read_text(project, OWN_FILE)
     if text is not None:
-        return build(parse_toml(text, OWN_FILE), OWN_FILE)
+        return parse_toml(text, OWN_FILE), OWN_FILE
     text = read_text(project, SHARED_FILE)
     if text is None or "tensortime" not in text:
-        return Config(sources=DEFAULT_SOURCES)
+        return None
     try:
         document = parse_toml(text, SHARED_FILE)
     except BadConfig:
         if "tool.tensortime" in text:
             raise
-        return Config(sources=DEFAULT_SOURCES)  # somebody else's file, broken for somebody else
+        return None  # somebody else's file, broken for somebody else
     table: object = document.get("tool")
     table = table.get("tensortime", {}) if isinstance(table, dict) else {}
     if not isinstance(table, dict):
         raise BadConfig(
             "{file}: tool.tensortime must be a table", file=SHARED_FILE, hint="write [tool.tensortime]"
         )
-    return build(table, SHARED_TABLE)
+    return table, SHARED_TABLE
 
 
 def read_text(project: str, name: str) -> str | None:

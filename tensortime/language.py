@@ -3,7 +3,7 @@
 import contextlib
 import os
 
-from tensortime.config import load_config
+from tensortime.config import load_config, read_language
 from tensortime.errors import TensorTimeError
 from tensortime.messages import Translator, choose_language
 from tensortime.project import Place, find_place
@@ -20,7 +20,11 @@ def translator(
 ) -> Translator:
     """The language for the person who works around a folder. What is wrong there is for others to say."""
     configured = None
-    with contextlib.suppress(TensorTimeError, OSError):
+    with contextlib.suppress(OSError):
         start = os.path.realpath(directory or os.getcwd())
-        configured = load_config(place_around(start, store).project).lang
+        try:
+            project = place_around(start, store).project
+        except TensorTimeError:
+            project = start
+        configured = read_language(project)
     return Translator(choose_language(os.environ, configured))

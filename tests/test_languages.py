@@ -124,6 +124,12 @@ def test_the_configuration_chooses_the_language(tmp_path: Path) -> None:
     assert "用法" in run_cli("log", "--help", cwd=tree.root).stdout
 
 
+def test_a_mistake_in_the_configuration_is_told_in_its_language(tmp_path: Path) -> None:
+    """`lang = "zh"` beside a wrong key: the error about that key is in Chinese."""
+    tree = Tree(tmp_path / "p").file("tensortime.toml", b'lang = "zh"\nlarge_size = "x"\n')
+    assert HAN.search(run_cli("log", cwd=tree.root).stderr)
+
+
 def test_the_first_page_is_in_both_languages(tmp_path: Path) -> None:
     """`tensortime` alone."""
     assert "bring the newest back" in run_cli(cwd=tmp_path, env=dict(LANGUAGES["en"])).stdout
