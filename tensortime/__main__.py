@@ -39,10 +39,23 @@ def main() -> None:
 def dispatch(arguments: list[str]) -> int:
     """Answer the plain calls at once, hand all others to typer; returns the exit code."""
     if arguments == ["--version"]:
-        sys.stdout.write(f"tensortime {__version__}\n")
+        say(f"tensortime {__version__}")
+        return 0
+    if arguments in (["--help"], ["-h"]):
+        from tensortime.language import translator
+        from tensortime.overview import overview
+
+        say(overview(translator()))
         return 0
     if arguments in ([], ["log"], ["backup"]):
+        # Nothing that is loaded here is garbage: not to look for any saves a tenth of the time.
+        import gc
+
+        gc.disable()
         from tensortime import commands
+
+        gc.freeze()
+        gc.enable()
 
         common = commands.Common()
         if not arguments:
@@ -67,6 +80,13 @@ def dispatch(arguments: list[str]) -> int:
     from tensortime import cli
 
     return cli.run(arguments)
+
+
+def say(text: str) -> None:
+    """One text on stdout, whatever its encoding; nobody listens where it was closed."""
+    if sys.stdout is not None:
+        encoding = sys.stdout.encoding or "utf-8"
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,50 +1,28 @@
-"""The command line: typer parses, `commands` does the rest."""
+"""The command line: typer parses, `commands` does the rest. What a verb does is loaded when it is called."""
 
-import shutil
 from typing import Annotated, Any
 
 import typer
 
-from tensortime import commands, completion, maintenance_commands, upkeep_commands
-from tensortime import hook as shell_hook
-from tensortime.commands import Common
 from tensortime.errors import UsageError, message
-from tensortime.manual import Section, manual_page
+from tensortime.language import translator
+from tensortime.manual import Section, manual_page, page_width
+from tensortime.overview import overview
 
-tr = Common().tr
+tr = translator()
 """Help is made where the options are named, before any of them is read."""
-
-EPILOG = [
-    tr(
-        "EXP is a name, a unique beginning or part of one, @ (the newest) or @~2 (two before it); "
-        "EXP:1 is its first backup."
-    ),
-    tr(
-        "Exit codes: 0 done · 1 failed · 2 usage · 3 done, but something was skipped or changed while it was "
-        "read · 4 no such store or experiment, or ambiguous · 5 damage found · 6 store busy · 130 interrupted."
-    ),
-]
-LONGEST_LINE = 100
 
 
 def page(command: Any, context: Any) -> str:
-    """The help of a command or of all, in the person's language."""
+    """The help of a verb, in the person's language."""
     arguments = [one for one in command.params if one.param_type_name == "argument"]
     options = [one for one in command.get_params(context) if one.param_type_name == "option"]
-    verbs = getattr(command, "commands", {})
     sections = [
-        Section(
-            tr("Verbs:"), [(name, tr.text(verb.help)) for name, verb in verbs.items() if not verb.hidden]
-        ),
         Section(tr("Arguments:"), [(one.metavar, one.help or "") for one in arguments]),
         Section(tr("Options:"), [record for one in options if (record := option_record(one, context))]),
     ]
-    usage = " ".join(
-        [context.command_path, *(["VERB"] if verbs else map(usage_of, arguments)), tr("[OPTIONS]")]
-    )
-    width = min(shutil.get_terminal_size((80, 24)).columns, LONGEST_LINE)
-    lines = manual_page(usage, command.help or "", sections, EPILOG if verbs else [], width, tr)
-    return "\n".join(lines)
+    usage = " ".join([context.command_path, *map(usage_of, arguments), tr("[OPTIONS]")])
+    return "\n".join(manual_page(usage, command.help or "", sections, [], page_width(), tr))
 
 
 def usage_of(argument: Any) -> str:
@@ -75,16 +53,12 @@ class Verbs(typer.core.TyperGroup):
 
     def get_help(self, ctx: Any) -> str:
         """The page of `--help`."""
-        return page(self, ctx)
+        return overview(tr)
 
 
 app = typer.Typer(
     name="tensortime",
     cls=Verbs,
-    help=tr(
-        "Back up the whole project at every run: code, data, models. Any day later bring a run back, "
-        "byte for byte."
-    ),
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -132,6 +106,9 @@ def backup(
     ] = False,
 ) -> None:
     """Parse `tensortime backup`."""
+    from tensortime import commands
+    from tensortime.commands import Common
+
     common = Common(directory, store, as_json)
     raise typer.Exit(commands.backup(common, note, name, add or [], ignore or [], rehash))
 
@@ -149,6 +126,9 @@ def log(
     ] = False,
 ) -> None:
     """Parse `tensortime log`."""
+    from tensortime import commands
+    from tensortime.commands import Common
+
     raise typer.Exit(commands.log(Common(directory, store, as_json), limit, everything))
 
 
@@ -163,6 +143,9 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Parse `tensortime show`."""
+    from tensortime import commands
+    from tensortime.commands import Common
+
     raise typer.Exit(commands.show(Common(directory, store, as_json), experiment, path))
 
 
@@ -181,6 +164,9 @@ def diff(
     as_json: Json = False,
 ) -> None:
     """Parse `tensortime diff`."""
+    from tensortime import commands
+    from tensortime.commands import Common
+
     raise typer.Exit(commands.diff(Common(directory, store, as_json), a, b, patch))
 
 
@@ -210,6 +196,9 @@ def restore(
     as_json: Json = False,
 ) -> None:
     """Parse `tensortime restore`."""
+    from tensortime import commands
+    from tensortime.commands import Common
+
     raise typer.Exit(
         commands.restore(Common(directory, store, as_json), experiment, destination, path or [], link)
     )
@@ -224,6 +213,9 @@ def note(
     as_json: Json = False,
 ) -> None:
     """Parse `tensortime note`."""
+    from tensortime import commands
+    from tensortime.commands import Common
+
     raise typer.Exit(commands.note(Common(directory, store, as_json), experiment, text))
 
 
@@ -237,12 +229,18 @@ def tag(
     as_json: Json = False,
 ) -> None:
     """Parse `tensortime tag`."""
+    from tensortime import commands
+    from tensortime.commands import Common
+
     raise typer.Exit(commands.tag(Common(directory, store, as_json), experiment, tags or [], remove))
 
 
 @app.command(cls=Verb, help=tr("Show what is configured, and where each value comes from."))
 def config(directory: Directory = None, store: StoreOption = None, as_json: Json = False) -> None:
     """Parse `tensortime config`."""
+    from tensortime import commands
+    from tensortime.commands import Common
+
     raise typer.Exit(commands.config(Common(directory, store, as_json)))
 
 
@@ -267,6 +265,9 @@ def du(
     as_json: Json = False,
 ) -> None:
     """Parse `tensortime du`."""
+    from tensortime import upkeep_commands
+    from tensortime.commands import Common
+
     common = Common(directory, store, as_json)
     raise typer.Exit(upkeep_commands.du(common, experiments or [], limit, paths, everything))
 
@@ -317,6 +318,9 @@ def rm(
     as_json: Json = False,
 ) -> None:
     """Parse `tensortime rm`."""
+    from tensortime import upkeep_commands
+    from tensortime.commands import Common
+
     common = Common(directory, store, as_json)
     keep = upkeep_commands.Keep(keep_last, keep_within, tuple(keep_tag or ()), keep_daily, keep_weekly)
     if worktree:
@@ -336,6 +340,9 @@ def undelete(
     as_json: Json = False,
 ) -> None:
     """Parse `tensortime undelete`."""
+    from tensortime import upkeep_commands
+    from tensortime.commands import Common
+
     raise typer.Exit(upkeep_commands.undelete(Common(directory, store, as_json), experiments or [], limit))
 
 
@@ -350,6 +357,8 @@ def hook(
     shell: Annotated[str | None, typer.Argument(metavar="SHELL", help=tr("bash, zsh or fish."))] = None,
 ) -> None:
     """Parse `tensortime hook`."""
+    from tensortime import hook as shell_hook
+
     raise typer.Exit(shell_hook.answer(shell))
 
 
@@ -365,6 +374,8 @@ def complete(
     shell: Annotated[str | None, typer.Argument(metavar="SHELL", help=tr("bash, zsh or fish."))] = None,
 ) -> None:
     """Parse `tensortime completion`."""
+    from tensortime import completion
+
     raise typer.Exit(completion.answer(shell))
 
 
@@ -391,6 +402,9 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Parse `tensortime verify`."""
+    from tensortime import maintenance_commands
+    from tensortime.commands import Common
+
     raise typer.Exit(
         maintenance_commands.verify(Common(directory, store, as_json), experiment, read_data, repair)
     )
@@ -407,6 +421,9 @@ def gc(
     as_json: Json = False,
 ) -> None:
     """Parse `tensortime gc`."""
+    from tensortime import maintenance_commands
+    from tensortime.commands import Common
+
     raise typer.Exit(maintenance_commands.gc(Common(directory, store, as_json), dry_run, trash))
 
 
@@ -422,6 +439,9 @@ def purge(
     as_json: Json = False,
 ) -> None:
     """Parse `tensortime purge`."""
+    from tensortime import maintenance_commands
+    from tensortime.commands import Common
+
     raise typer.Exit(maintenance_commands.purge(Common(directory, store, as_json), paths, yes, dry_run))
 
 
@@ -431,6 +451,9 @@ def purge(
 )
 def doctor(directory: Directory = None, store: StoreOption = None, as_json: Json = False) -> None:
     """Parse `tensortime doctor`."""
+    from tensortime import maintenance_commands
+    from tensortime.commands import Common
+
     raise typer.Exit(maintenance_commands.doctor(Common(directory, store, as_json)))
 
 
@@ -462,7 +485,9 @@ def run(arguments: list[str]) -> int:
     except typer.Exit as done:
         return int(done.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        return commands.INTERRUPTED
+        from tensortime.commands import INTERRUPTED
+
+        return INTERRUPTED
     except Exception as problem:
         # typer carries its own copy of click since 0.26: the classes have no public name, the method has.
         if not hasattr(problem, "format_message"):
@@ -472,5 +497,7 @@ def run(arguments: list[str]) -> int:
         if context is not None and context.info_name != "tensortime":
             hint = message("tensortime {verb} --help shows how it is called", verb=context.info_name)
         error = UsageError("{problem}", problem=problem.format_message(), hint=hint)
-        commands.report_error(Common(as_json=as_json), error)
+        from tensortime.commands import Common, report_error
+
+        report_error(Common(as_json=as_json), error)
         return error.exit_code

@@ -13,6 +13,8 @@ from tensortime.text import cells, pad
 WIDEST_NAMES = 26
 """Cells of the left column; what is longer gets a line of its own."""
 
+LONGEST_LINE = 100
+
 WIDE = "\u2e80-\uffdc"
 OPENING = "(\u201c\u300a\u300c\uff08"
 CLOSING = ",:;!?)\u201d\u2026\u3001\u3002\u300b\u300d\uff01\uff09\uff0c\uff1a\uff1b\uff1f"
@@ -27,6 +29,13 @@ class Section(NamedTuple):
 
     title: str
     rows: Sequence[tuple[str, str]]
+
+
+def page_width() -> int:
+    """The columns of a page: those of the terminal, as far as lines are still easy to read."""
+    import shutil  # as slow to load as all of this module
+
+    return min(shutil.get_terminal_size((80, 24)).columns, LONGEST_LINE)
 
 
 def manual_page(

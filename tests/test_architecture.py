@@ -17,7 +17,7 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
-    upkeep_commands  maintenance_commands  completion
+    upkeep_commands  maintenance_commands  completion  overview
     time_machine  commands  hook  manual
     terminal  prompt  render_diff  render_maintenance
     render  documents  upkeep_text

@@ -1,0 +1,91 @@
+"""What the calls typed most often load: their time to start is the time of their imports.
+
+The budgets, as ratios to `python -c pass`: `--version` and the hook's entry at most 2, bare `log` at most 5, `--help`
+at most 8. Not the clock is looked at, which on a busy machine says nothing, but the modules.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from builders import Tree
+
+from tensortime import api
+
+PARSERS = {"typer", "click", "rich", "pydantic", "shellingham"}
+LIBRARIES = PARSERS | {"git", "pathspec", "blake3", "isal"}
+SLOW = LIBRARIES | {
+    *("asyncio", "concurrent.futures", "multiprocessing", "logging", "unittest", "importlib.metadata"),
+    *("email", "http", "urllib.request", "socket", "ssl", "hashlib", "uuid", "platform", "random"),
+    *("tempfile", "shutil", "pathlib", "zipfile", "difflib", "traceback", "tomllib", "pwd"),
+}
+"""What takes milliseconds each, and nothing needs that only lists or says something."""
+
+WRITING = {
+    f"tensortime.{name}"
+    for name in (
+        "snapshot",
+        "checkout",
+        "editing",
+        "extraction",
+        "intake",
+        "sidecar",
+        "collector",
+        "repository",
+    )
+}
+OTHERS = {f"tensortime.{name}" for name in ("cli", "documents", "reports", "manifest", "verbs", "overview")}
+SLOWEST_OF_PYTHON = {"re", "enum", "typing", "dataclasses", "inspect", "contextlib", "json", "subprocess"}
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A project with one backup."""
+    Tree(tmp_path / "p").file("train.py", b"1")
+    api.backup(directory=tmp_path / "p", name="base")
+    return tmp_path / "p"
+
+
+def loaded(statement: str, folder: Path) -> set[str]:
+    """The modules that a process loads for a statement, beyond those with which Python starts."""
+    program = "import sys\nbefore = set(sys.modules)\n"
+    program += f"try:\n    {statement}\nexcept SystemExit as done:\n    assert not done.code, done.code\n"
+    program += "print('\\n' + ' '.join(set(sys.modules) - before), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def called(*arguments: str) -> str:
+    """The statement that is a call of the command."""
+    return f"sys.argv = ['tensortime', *{arguments!r}]; from tensortime.__main__ import main; main()"
+
+
+def heavy(modules: set[str], forbidden: set[str]) -> set[str]:
+    """Which of the forbidden ones, or of what is in them, were loaded."""
+    return {name for name in modules if any(name == one or name.startswith(one + ".") for one in forbidden)}
+
+
+@pytest.mark.parametrize(
+    ("statement", "forbidden", "most"),
+    [
+        pytest.param("import tensortime", SLOW | SLOWEST_OF_PYTHON, 1, id="import"),
+        pytest.param(called("--version"), SLOW | SLOWEST_OF_PYTHON, 2, id="version"),
+        pytest.param(called("hook", "bash"), SLOW | SLOWEST_OF_PYTHON, 6, id="hook bash"),
+        pytest.param(called("hook", "--before", "ls"), SLOW | SLOWEST_OF_PYTHON, 6, id="hook before"),
+        # 64 of Python (dataclasses, json, subprocess, typing and theirs) and 26 of ours.
+        pytest.param(called("log"), SLOW | WRITING | OTHERS, 95, id="log"),
+        pytest.param(called("--help"), (SLOW | WRITING) - {"shutil"}, 80, id="help"),
+        # Of ours `restore`, `verify` and the others each load what they do, not what all of them do.
+        pytest.param(called("show", "@"), WRITING | (LIBRARIES - PARSERS), 300, id="show"),
+    ],
+)
+def test_a_call_loads_only_what_it_needs(
+    project: Path, statement: str, forbidden: set[str], most: int
+) -> None:
+    """Nothing slow that it does not need, and no more modules than it has now, plus a few."""
+    modules = loaded(statement, project)
+    assert not heavy(modules, forbidden)
+    assert len(modules) <= most, sorted(modules)
