@@ -20,8 +20,7 @@ def notebook_cells() -> tuple[dict[str, object] | None, bytes]:
     try:
         shell: Any = sys.modules["IPython"].get_ipython()
         names: Mapping[str, Any] = shell.user_ns
-        # Index 0 is empty: cells are numbered from 1.
-        cells = [str(cell) for cell in names["In"][1:]]
+        cells = typed_cells(shell)
         is_kernel = getattr(shell, "kernel", None) is not None
     except Exception:  # noqa: BLE001 - no IPython, or one that is only half there
         return None, b""
@@ -34,6 +33,13 @@ def notebook_cells() -> tuple[dict[str, object] | None, bytes]:
     return facts, encode_cells(cells)
 
 
+def typed_cells(shell: Any) -> list[str]:
+    """The cells as typed; `In`, where only that is left, has `%magic` and `!command` as calls of Python."""
+    history = getattr(getattr(shell, "history_manager", None), "input_hist_raw", None)
+    # Index 0 is empty: cells are numbered from 1.
+    return [str(cell) for cell in (history or shell.user_ns["In"])[1:]]
+
+
 def notebook_path(names: Mapping[str, Any]) -> str:
     """The notebook's file, as the program around it says; empty where nobody says."""
     told = [*(names.get(name) for name in PATH_NAMES), os.environ.get("JPY_SESSION_NAME")]
@@ -41,10 +47,10 @@ def notebook_path(names: Mapping[str, Any]) -> str:
 
 
 def encode_cells(cells: Sequence[str]) -> bytes:
-    """The cells in the order they ran, each under its number, line by line without secrets."""
+    """The cells in the order they ran, each under its number, without secrets."""
     lines: list[str] = []
     for number, cell in enumerate(cells, 1):
-        lines += [f"# In[{number}]", *(redact_code(line) for line in cell.split("\n")), ""]
+        lines += [f"# In[{number}]", redact_code(cell), ""]
     return bytes_of_any("\n".join(lines))
 
 

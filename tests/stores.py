@@ -1,11 +1,14 @@
 """Stores that a hostile or broken hand made: commits of any content, written with our own pack writer."""
 
 import json
+import os
+import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from blake3 import blake3
+from builders import user_git
 
 from tensortime.formats import Digest, Oid, RelPath
 from tensortime.manifest import FILE, Manifest, ManifestEntry
@@ -119,3 +122,18 @@ def thousand(project: Path, count: int = 1000, files: int = 100) -> Store:
         large = {b"data/set.bin": b"shared" * 1000, b"out/weights.bin": own * 1000}
         bulk.experiment(f"run-{number:04d}", {**same, b"train.py": own}, large)
     return bulk.finish()
+
+
+def everything_in(store: Path) -> dict[str, bytes]:
+    """All that a store holds, inflated: every git object, every file."""
+    found = {
+        str(path): path.read_bytes() for path in store.rglob("*") if path.is_file() and not path.is_symlink()
+    }
+    shadow = str(store / ".shadow")
+    listing = user_git("--git-dir", shadow, "cat-file", "--batch-all-objects", "--batch-check", cwd=store)
+    for line in listing.splitlines():
+        oid, kind, _ = line.split()
+        command = ["git", "--git-dir", shadow, "cat-file", kind, oid]
+        plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+        found[oid] = subprocess.run(command, capture_output=True, check=True, env=plain).stdout
+    return found

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from builders import Tree
 from repositories import CANARY, PACKAGE
+from stores import everything_in
 
 from tensortime import api
 from tensortime.notebook import notebook_cells, without_connection
@@ -90,6 +91,58 @@ def test_a_notebook_backs_up_itself(tmp_path: Path) -> None:
     assert not [word for word in run["command"] if word == "-f" or word.endswith(".json")]
     packages, _ = api.read_file(found[0], ".tensortime/packages.txt", directory=project)
     assert b"ipykernel==" in (packages or b"")
+
+
+HARD = f"{CANARY}9!.pw"
+SECRET_CELLS = (
+    CELLS[0],
+    f"!true --api-key {HARD}\nx = !echo --token {HARD}\n!FOO_TOKEN={HARD} true",
+    f"%env WANDB_API_KEY {HARD}\n%env HF_TOKEN={HARD}",
+    f"%%bash\nexport COMET_KEY={HARD}\ntrue --password '{HARD}'",
+    f"%%sh\ntrue 'Authorization: Basic {CANARY}'",
+    f"%run -i model.py --token {HARD}",
+    f"hf_token: str = \"{HARD}\"\npassword = '''{HARD}\n{HARD}'''\nsecret = b\"{HARD}\"",
+    f'import os\nos.environ.setdefault("HF_TOKEN", "{HARD}")\nos.putenv("A_TOKEN", "{HARD}")',
+    f'def login(key): pass\nlogin(key="{HARD}")',
+    "report = TimeMachine().backup()\nprint('made', report.experiment)",
+)
+
+
+def test_no_secret_of_a_notebook_gets_into_the_store(tmp_path: Path) -> None:
+    """S14: in magics, shell lines, shell cells, variables and texts; what was typed stays readable around them."""
+    project, store = tmp_path / "project", tmp_path / "store"
+    Tree(project).file("model.py", b"x = 1\n").file(".ttignore", b"*.ipynb\n")
+    Tree(project).file("tensortime.toml", f'backup_dir = "{store}"\n'.encode())
+    (tmp_path / "home").mkdir()
+    printed = run_notebook(project, tmp_path / "home", SECRET_CELLS)
+    assert "made " in printed
+    cells = api.read_file("@", ".tensortime/cells.py", directory=project)[0]
+    assert cells is not None
+    for line in (
+        "!true --api-key ***",
+        "x = !echo --token ***",
+        "!FOO_TOKEN=*** true",
+        "%env WANDB_API_KEY ***",
+        "%%bash",
+        "export COMET_KEY=***",
+        "%run -i model.py --token ***",
+    ):
+        assert line in cells.decode().splitlines(), cells.decode()
+    found = everything_in(store)
+    assert not [place for place, data in found.items() if CANARY.encode() in data]
+
+
+def test_cells_where_only_their_translation_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S14: without the history of what was typed there are the calls that IPython makes of magics and shell lines."""
+    calls = (
+        f"get_ipython().system('true --api-key {HARD}')",
+        f"get_ipython().run_line_magic('env', 'WANDB_API_KEY {HARD}')",
+        f"get_ipython().run_cell_magic('bash', '', 'export COMET_KEY={HARD}\\n')",
+        f"x = get_ipython().getoutput('echo --token {HARD}')",
+    )
+    fake_shell(monkeypatch, ["", *calls], kernel=True)
+    text = notebook_cells()[1].decode()
+    assert (CANARY in text, text.count("***")) == (False, len(calls))
 
 
 def fake_shell(

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from builders import Tree, run_cli
 from repositories import CANARY, git, make_repository, wait_until
+from stores import everything_in
 
 from tensortime import TimeMachine, api, collector
 from tensortime.interpreter import Interpreter
@@ -160,21 +161,6 @@ def test_each_whole_backup_has_its_own_files(
 
 
 # --- S14: no secret in the store
-
-
-def everything_in(store: Path) -> dict[str, bytes]:
-    """All that a store holds, inflated: every git object, every file."""
-    found = {
-        str(path): path.read_bytes() for path in store.rglob("*") if path.is_file() and not path.is_symlink()
-    }
-    shadow = str(store / ".shadow")
-    listing = git(store, "--git-dir", shadow, "cat-file", "--batch-all-objects", "--batch-check")
-    for line in listing.splitlines():
-        oid, kind, _ = line.split()
-        command = ["git", "--git-dir", shadow, "cat-file", kind, oid]
-        plain = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-        found[oid] = subprocess.run(command, capture_output=True, check=True, env=plain).stdout
-    return found
 
 
 def test_no_secret_gets_into_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
