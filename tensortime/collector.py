@@ -72,12 +72,12 @@ class Collector:
                 self._git = self._machine = self._packages = {"error": one_line(problem)}
 
     def finish(
-        self, timeout_seconds: float, holds: Callable[[bytes], bool] = lambda _: True
+        self, timeout_seconds: float, may_tell: Callable[[bytes, bool], bool] = lambda *_: True
     ) -> tuple[Facts, dict[bytes, bytes]]:
         """All facts, and the files of `.tensortime/` that belong to them, after waiting at most so long.
 
-        `holds`: whether the backup holds the file at an absolute path; of others no patch may tell. What is late is
-        an `"error"` in its place.
+        `may_tell`: whether a patch may tell of an absolute path, which is gone (True) or there. What is late is an
+        `"error"` in its place.
         """
         end = time.monotonic() + timeout_seconds
         for thread in self._threads:
@@ -89,7 +89,7 @@ class Collector:
         git, pushed = self._git, self._pushed
         if git is not None and pushed is not None:
             top = bytes_of(git["top"]) + b"/"
-            patch, told = choose(pushed, lambda path: holds(top + path))
+            patch, told = choose(pushed, lambda path, is_gone: may_tell(top + path, is_gone))
             git = {**git, "pushed": told}
             if patch:
                 files[b"pushed.patch"] = patch

@@ -23,6 +23,7 @@ from tensortime.environment import host_id
 from tensortime.errors import StoreBusy
 from tensortime.findings import Scan
 from tensortime.formats import Oid, RelPath, bytes_of, is_under, text_of
+from tensortime.ignoring import FILE_NAME, Rules
 from tensortime.intake import Intake
 from tensortime.names import ExperimentName, default_name, free_name
 from tensortime.packs import PackWriter
@@ -33,6 +34,7 @@ from tensortime.shadow import NO_OID
 from tensortime.store import Store
 from tensortime.trailers import BackupFacts
 from tensortime.trees import Contents
+from tensortime.walk import LONGEST_TTIGNORE
 
 ENVIRONMENT_SECONDS = 0.03
 """How long a backup waits, once the files are in, for what run.json records."""
@@ -107,7 +109,7 @@ def publish(
 ) -> BackupReport:
     """Write the commit and move the ref. If another backup took the name or moved the ref meanwhile: once more."""
     store, options, taken = session.store, session.options, gathered.taken
-    facts, files = collector.finish(ENVIRONMENT_SECONDS, held_by(session, gathered.contents))
+    facts, files = collector.finish(ENVIRONMENT_SECONDS, held_by(session, gathered))
     gathered = replace(gathered, contents=replace(gathered.contents, extra=files))
     if gathered.found.nested:
         top = os.fsencode(session.place.project) + b"/"
@@ -131,19 +133,53 @@ def publish(
     raise StoreBusy("other backups of {name} keep coming in between", name=begun.name, hint="try again")
 
 
-def held_by(session: Session, contents: Contents) -> Callable[[bytes], bool]:
-    """Tells whether a file may be told of: what lies in the project and was left out stays out."""
-    project, store = (
-        os.fsencode(os.path.realpath(one)) for one in (session.place.project, session.store.folder)
-    )
+def held_by(session: Session, gathered: Gathered) -> Callable[[bytes, bool], bool]:
+    """Tells whether a file may be told of: what the backup holds, and of what is gone (True) what it would hold.
 
-    def holds(path: bytes) -> bool:
-        if not is_under(path, project):
-            return not is_under(path, store)
+    What lies outside the project is no part of the backup.
+    """
+    project = os.fsencode(os.path.realpath(session.place.project))
+    contents, rules = gathered.contents, RulesOfGone(session, project)
+    folders = {bytes_of(one.path) for one in gathered.found.ignored if one.folder}
+
+    def may_tell(path: bytes, is_gone: bool) -> bool:
         inside = RelPath(path[len(project) + 1 :])
+        if not is_under(path, project):
+            return False
+        if is_gone:
+            return not any(is_under(inside, folder) for folder in folders) and rules.take(inside)
         return inside in contents.small or inside in contents.large or inside in contents.links
 
-    return holds
+    return may_tell
+
+
+class RulesOfGone:
+    """The rules of a backup for paths where nothing is any more; each `.ttignore` is read once."""
+
+    def __init__(self, session: Session, project: bytes) -> None:
+        options = session.options
+        self.project = project
+        self.known = {b"": Rules.start(options.ignored_by_config, options.ignore, project)}
+        self.known[b""] = self.entered(b"", self.known[b""])
+
+    def take(self, path: bytes) -> bool:
+        """Whether no rule leaves out a file, or a folder that it lay in."""
+        rules, at = self.known[b""], path.find(b"/")
+        while at >= 0:
+            folder = path[:at]
+            if rules.decide(folder, folder.rpartition(b"/")[2], True) is not None:
+                return False
+            if folder not in self.known:
+                self.known[folder] = self.entered(folder, rules)
+            rules, at = self.known[folder], path.find(b"/", at + 1)
+        return rules.decide(path, path.rpartition(b"/")[2], False) is None
+
+    def entered(self, folder: bytes, rules: Rules) -> Rules:
+        """The rules inside a folder, which may be gone too."""
+        data = None
+        with contextlib.suppress(OSError):
+            data = fsops.read_file(os.path.join(self.project, folder, FILE_NAME), limit=LONGEST_TTIGNORE)
+        return rules.enter(folder, data)
 
 
 def on_top_of(

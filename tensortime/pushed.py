@@ -16,6 +16,8 @@ from tensortime.repository import GitCalls, GitFolders, Settled, one_line
 LONGEST_PATCH = 8 << 20
 """Bytes. A longer one is data under version control; the backup itself has it."""
 
+RULES_FILE = b".ttignore"
+
 UNPUSHED = ("rev-list", "--boundary", "HEAD", "--not", "--remotes")
 
 DIFF = (
@@ -129,12 +131,23 @@ def is_secret(path: bytes) -> bool:
     return any(rule is not None and rule.startswith(policy.SECRET_RULE) for rule in rules)
 
 
-def choose(pushed: Pushed, holds: Callable[[bytes], bool]) -> tuple[bytes, dict[str, object] | None]:
-    """The patch, and what run.json says of it; `holds`: whether the backup holds the file at a path from the top.
+def choose(pushed: Pushed, may_tell: Callable[[bytes, bool], bool]) -> tuple[bytes, dict[str, object] | None]:
+    """The patch, and what run.json says of it; `may_tell`: whether it may of a path from the top, gone or not.
 
-    Of a file that is gone only what was pushed shows; of all others only what the backup has too may be told.
+    What rules that are gone left out nobody knows, so of what went together with its `.ttignore` nothing is told.
     """
-    told = [one for one in pushed.sections if not is_secret(one.path) and (one.is_gone or holds(one.path))]
+    unruled = tuple(
+        one.path.removesuffix(RULES_FILE)
+        for one in pushed.sections
+        if one.is_gone and one.path.rpartition(b"/")[2] == RULES_FILE
+    )
+    told = [
+        one
+        for one in pushed.sections
+        if not is_secret(one.path)
+        and may_tell(one.path, one.is_gone)
+        and not (one.is_gone and one.path.startswith(unruled) and not one.path.endswith(RULES_FILE))
+    ]
     patch = b"".join(one.data for one in told)
     if pushed.commit is None and not pushed.error:
         return b"", None

@@ -19,9 +19,9 @@ class Collector(Protocol):
     """Finds out what run.json records, while the files are read."""
 
     def finish(
-        self, timeout: float, holds: Callable[[bytes], bool]
+        self, timeout: float, may_tell: Callable[[bytes, bool], bool]
     ) -> tuple[dict[str, object], dict[bytes, bytes]]:
-        """What is known by now, and the files of `.tensortime/` that belong to it; they tell only of what is held."""
+        """What is known by now, and the files of `.tensortime/` that belong to it; they tell only of what may be told."""
 
     def close(self) -> None:
         """Nobody waits for it any more; when this returns, it has ended where it can be ended."""

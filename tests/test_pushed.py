@@ -178,7 +178,7 @@ def test_secrets_do_not_get_in(repository: Path) -> None:
 
 
 def test_what_the_backup_leaves_out_stays_out(repository: Path) -> None:
-    """A file that .ttignore names is not in the patch either; the store is not; files outside the project are."""
+    """A file that .ttignore names is not in the patch either; nor is the store, nor what lies outside the project."""
     project = repository / "project"
     project.mkdir()
     (project / ".ttignore").write_text("private.yaml\n")
@@ -189,7 +189,9 @@ def test_what_the_backup_leaves_out_stays_out(repository: Path) -> None:
     git(repository, "push", "-q")
     (project / "private.yaml").write_text(CANARY)
     (project / "model.py").write_text("new model\n")
-    (repository / "common.py").write_text("new common\n")
+    (repository / "common.py").write_text(CANARY)
+    (repository / "project-2").write_text(CANARY)
+    git(repository, "add", "project-2")
     report = tensortime.backup(directory=project)
     (project / "tensortime" / ".git").unlink()
     git(repository, "add", "--force", "project/tensortime")
@@ -202,12 +204,50 @@ def test_what_the_backup_leaves_out_stays_out(repository: Path) -> None:
         patch, _ = api.read_file(name, ".tensortime/pushed.patch", directory=project)
         assert patch is not None
         assert CANARY.encode() not in patch
-        assert (b"+new model" in patch, b"+new common" in patch) == (True, True)
+        assert (b"+new model" in patch, b"common" in patch) == (True, False)
         assert b"tensortime/" not in patch.replace(b".tensortime/", b"")
         facts = api.show(name, directory=project).run["git"]
         assert isinstance(facts, dict)
         assert facts["pushed"]["patch"] == len(patch)
-        assert "project/private.yaml" in facts["pushed"]["without"]
+        assert {"common.py", "project-2", "project/private.yaml"} <= set(facts["pushed"]["without"])
+
+
+def test_what_the_backup_would_leave_out_is_not_told_when_it_is_gone(repository: Path) -> None:
+    """A removal shows all that was in a file: of what a rule leaves out there is none, whichever rule it is."""
+    told = ("gone.py", "sub/gone.py", "kept/gone.log", "away/gone.py")
+    untold = (
+        "x.log",
+        "private/a/b.yaml",
+        "sub/own.yaml",
+        "data/c.csv",
+        "venv/lib/a.py",
+        "__pycache__/a.py",
+        "old/s.yaml",
+    )
+    for name in (*told, *untold):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text(CANARY if name in untold else f"told {name}\n")
+    (repository / ".ttignore").write_text("*.log\n/private/\n")
+    (repository / "sub" / ".ttignore").write_text("own.yaml\n")
+    (repository / "kept" / ".ttignore").write_text("!*.log\n")
+    (repository / "old" / ".ttignore").write_text("s.yaml\n")
+    (repository / "venv" / "pyvenv.cfg").touch()
+    git(repository, "add", "--all", "--force")
+    git(repository, "commit", "-q", "-m", "second")
+    git(repository, "push", "-q")
+    for name in (*told, *untold, "old/.ttignore"):
+        (repository / name).unlink()
+    for folder in ("private/a", "private", "old", "away"):
+        (repository / folder).rmdir()
+    tensortime.backup(directory=repository, ignore=["data"])
+    from tensortime import api
+
+    patch, _ = api.read_file("@", ".tensortime/pushed.patch", directory=repository)
+    assert patch is not None
+    assert not [name for name in told if f"-told {name}".encode() not in patch]
+    assert CANARY.encode() not in patch
+    facts: Any = api.show("@", directory=repository).run["git"]
+    assert set(facts["pushed"]["without"]) == set(untold)
 
 
 def test_a_patch_that_is_data(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
