@@ -41,7 +41,7 @@ LAYERS = """
     pushed  interpreter  machine  launch  trackers  notebook
     shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover
     gitcommand  redaction  messages  packreader  withdrawn  condemned
-    errors  formats  fsops  packs  ranks  chinese  commandline  verbs  landmarks
+    errors  formats  fsops  packs  ranks  chinese  commandline  verbs  landmarks  credentials
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
 

@@ -9,8 +9,8 @@ import pytest
 from builders import clean_environment
 from repositories import CANARY, PACKAGE, python
 
+from tensortime.credentials import names_secret
 from tensortime.launch import ENVIRONMENT, LAUNCH, environment_facts, launch_facts
-from tensortime.redaction import names_secret
 from tensortime.trackers import tracker_runs
 
 
