@@ -129,9 +129,13 @@ def back_up(
         if own:
             options = replace(options, name=own[0].name)
         try:
-            return snapshot.back_up(place, opened, options, collector, monitor)
+            report = snapshot.back_up(place, opened, options, collector, monitor)
         finally:
             opened.give_to_owner()
+        if options.name is not None and report.experiment != options.name:
+            facts = {"wanted": options.name, "name": report.experiment}
+            monitor.say(message("the name {wanted} is taken: this is {name}", **facts))
+        return report
     except OSError as problem:
         raise environment_failure(place.store, problem) from problem
     finally:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tensortime import fsops, history
-from tensortime.errors import BadName, StoreBusy, UsageError, message
+from tensortime.errors import BadName, StoreBusy, UnknownExperiment, UsageError, message
 from tensortime.experiments import Experiment
 from tensortime.folding import fold_when_due
 from tensortime.formats import Oid
@@ -22,13 +22,13 @@ from tensortime.trailers import decode_message, encode_message
 
 
 def write_note(store: Store, name: ExperimentName, note: str) -> None:
-    """Give an experiment another note. StoreBusy where others keep moving it."""
+    """Give an experiment another note. UnknownExperiment where it is gone, StoreBusy where others keep moving it."""
     ref = history.experiment_ref(name)
     with store.in_use(), store.staging() as staging:
         for _ in range(ATTEMPTS):
             tip = store.shadow.ref(ref)
             if tip is None:
-                break
+                raise UnknownExperiment("{name} was removed meanwhile", name=name, hint="tensortime undelete")
             edited = edit_commit(store, staging, tip, note)
             if store.shadow.create_ref(ref, edited, tip):
                 sync_ref(store, ref)

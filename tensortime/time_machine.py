@@ -15,6 +15,7 @@ from datetime import datetime
 from tensortime import ranks
 from tensortime.errors import (
     BadConfig,
+    BadName,
     ForeignFolder,
     Message,
     NotAProject,
@@ -62,6 +63,7 @@ class TimeMachine:
         self.backup_dir = None if backup_dir is None else os.fspath(backup_dir)
         self.strict = strict
         self.note = self._suffix = exp_suffix or ""
+        self._tells_note = True
         self.experiment: ExperimentName | None = None
         """The experiment's name, once there is a backup."""
         self._wanted = None if exp_dir is None else self._name_of(exp_dir)
@@ -109,7 +111,7 @@ class TimeMachine:
             return NOTHING_DONE
         with self._lock:
             if note is not None:
-                self.note = note
+                self.note, self._tells_note = note, True
             try:
                 return self._back_up(ignored, added, params, metrics, rehash)
             except KeyboardInterrupt:
@@ -138,6 +140,18 @@ class TimeMachine:
         warn_line(line, self.tr)
         return name
 
+    def _named_by_environment(self) -> ExperimentName | None:
+        """The experiment that TENSORTIME_EXPERIMENT names; one warning, or with strict BadName, where none can be."""
+        named = os.environb.get(b"TENSORTIME_EXPERIMENT", b"").decode("utf-8", "surrogateescape")
+        try:
+            return self._name_of(named) if named else None
+        except BadName as problem:
+            if self.strict or configured_strict():
+                raise
+            told = {"variable": "TENSORTIME_EXPERIMENT", "problem": problem.message}
+            warn_line(message("{variable} has no effect: {problem}", **told), self.tr)
+            return None
+
     def _is_surroundings(self, problem: UsageError) -> bool:
         """Whether the call was right and the folder around it is not.
 
@@ -164,10 +178,10 @@ class TimeMachine:
         monitor = TerminalMonitor(sys.stderr, PREFIX, tr=self.tr)
         if ignore and add is not None:
             monitor.warn(message("ignore has no effect together with add"))
-        joined = os.environb.get(b"TENSORTIME_EXPERIMENT", b"").decode("utf-8", "surrogateescape") or None
+        joined = None if self.experiment is not None else self._named_by_environment()
         if joined is None and self.experiment is None and self._wanted is None:
             joined = begun_by_hook(self.backup_dir)
-        name = self.experiment or (self._name_of(joined) if joined else self._wanted)
+        name = self.experiment or joined or self._wanted
         if name is None and self._suffix and self.note != self._suffix:
             # Both were given: the suffix is what the name is looked for by.
             name = default_name(datetime.now(), self._suffix)
@@ -177,7 +191,8 @@ class TimeMachine:
                 directory=start_folder(),
                 store=self.backup_dir,
                 name=name,
-                note=self.note,
+                # Once only: a person may have given it another note since.
+                note=self.note if self._tells_note else "",
                 ignore=() if add is not None else ignore,
                 add=add,
                 joins=joins,
@@ -188,11 +203,7 @@ class TimeMachine:
             )
         finally:
             monitor.clear()
-        if self.experiment is None and name is not None and report.experiment != name:
-            monitor.say(
-                message("the name {wanted} is taken: this is {name}", wanted=name, name=report.experiment)
-            )
-        self.experiment = report.experiment
+        self.experiment, self._tells_note = report.experiment, False
         for line in render.backup_text(report, self.tr):
             write_line(sys.stderr, PREFIX + line)
         return report
@@ -251,12 +262,13 @@ def start_folder() -> str | None:
     return start_of(folder, here)
 
 
-def begun_by_hook(backup_dir: str | None) -> str | None:
+def begun_by_hook(backup_dir: str | None) -> ExperimentName | None:
     """The experiment that the shell hook began for this very command, just before it started."""
     from tensortime import handover, lookup
 
     place, _ = lookup.locate(start_folder(), backup_dir)
-    return handover.claim(os.path.join(place.store, ".cache"), place.project)
+    experiment = handover.claim(os.path.join(place.store, ".cache"), place.project)
+    return None if experiment is None or problem_of(experiment) else ExperimentName(experiment)
 
 
 def is_installed(script: str) -> bool:

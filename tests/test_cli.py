@@ -407,3 +407,13 @@ def test_the_way_back_can_be_copied_into_a_shell(tmp_path: Path) -> None:
     for words in (("backup", "--name", "it's(1);id"), ("show", "@")):
         last = run_cli(*words, cwd=tree.root).stdout.splitlines()[-1]
         assert shlex.split(last)[-3:] == ["tensortime", "restore", "it's(1);id"]
+
+
+def test_a_taken_name_is_said(lab: Tree) -> None:
+    """`backup --name run1` a second time is run1-2, with one line about it on stderr."""
+    assert "is taken" not in run_cli("backup", "--name", "run1", cwd=lab.root).stderr
+    done = run_cli("backup", "--name", "run1", cwd=lab.root)
+    assert done.returncode == 0
+    assert done.stderr.count("the name run1 is taken: this is run1-2\n") == 1
+    again = run_cli("backup", "--name", "run1", "--add", "train.py", cwd=lab.root)
+    assert "is taken" not in again.stderr

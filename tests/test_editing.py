@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from builders import Tree, run_cli, snapshot_of, user_git
 
-from tensortime import api
+from tensortime import api, editing
 from tensortime.errors import BadName, NoSpace, UnknownExperiment, UsageError
+from tensortime.history import Target
 
 
 @pytest.fixture
@@ -139,3 +140,18 @@ def test_the_command_line_says_how_it_is_now(project: Tree) -> None:
     assert run_cli("tag", "old", "--remove", cwd=project.root).returncode == 2
     assert run_cli("tag", "old", "paper", "--remove", cwd=project.root).returncode == 0
     assert run_cli("tag", "old", cwd=project.root).stdout.split()[-2:] == ["tags", "-"]
+
+
+def test_a_note_for_an_experiment_that_is_removed_meanwhile(
+    project: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody runs rm in between: the note is nowhere, and that is no success."""
+    resolved = editing.refuse_older
+
+    def removing(target: Target) -> None:
+        resolved(target)
+        assert run_cli("rm", "old", cwd=project.root).returncode == 0
+
+    monkeypatch.setattr(editing, "refuse_older", removing)
+    with pytest.raises(UnknownExperiment, match="old was removed meanwhile"):
+        api.note("old", "x", directory=project.root)

@@ -367,3 +367,42 @@ def test_params_and_metrics_gather_over_the_backups_of_an_experiment(project: Tr
     tm.backup(add=["train.py"], params={"seed": 2}, metrics={"accuracy": 0.9})
     [one] = api.log(directory=project.root).experiments
     assert (one.params, one.metrics) == ({"lr": 0.1, "seed": 2}, {"accuracy": 0.9})
+
+
+def test_a_note_that_a_person_gives_meanwhile_stays(project: Tree) -> None:
+    """`tensortime note` while it trains: the next backup does not bring the old note back; one with note= replaces it."""
+    tm = TimeMachine(exp_dir="x", exp_suffix="first thought")
+    assert tm.backup().note == "first thought"
+    api.note("x", "it diverges", directory=project.root)
+    assert tm.backup().note == "it diverges"
+    assert tm.backup(add=["out"]).note == "it diverges"
+    assert tm.backup(note="in the end it does not").note == "in the end it does not"
+    api.note("x", "or does it", directory=project.root)
+    assert tm.backup(add=["out"]).note == "or does it"
+
+
+def test_a_note_waits_for_a_backup_that_succeeds(project: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a failed backup was given is told by the next one."""
+    tm = TimeMachine(exp_dir="x")
+    tm.backup()
+    with monkeypatch.context() as patch:
+        spoil_disk(project, patch)
+        assert tm.backup(note="late").experiment is None
+    assert tm.backup().note == "late"
+
+
+def test_a_name_in_the_environment_that_is_none(
+    project: Tree, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TENSORTIME_EXPERIMENT="..." stops no training: one warning, and nothing is joined; strict raises."""
+    monkeypatch.setenv("TENSORTIME_EXPERIMENT", "...")
+    tm = TimeMachine(exp_dir="x")
+    assert tm.backup().experiment == "x"
+    said = [line for line in capsys.readouterr().err.splitlines() if "TENSORTIME_EXPERIMENT" in line]
+    assert len(said) == 1
+    assert said[0].startswith(">> tensortime: TENSORTIME_EXPERIMENT has no effect: ")
+    assert tm.backup().number == 2
+    assert "TENSORTIME_EXPERIMENT" not in capsys.readouterr().err
+    with pytest.raises(BadName):
+        TimeMachine(exp_dir="y", strict=True).backup()
+    assert names(project) == ["x"]
