@@ -263,11 +263,12 @@ def purge(store: Store, paths: Sequence[RelPath], *, dry_run: bool, monitor: Mon
         condemned = Condemned(known.blobs | work.blobs, known.digests | work.digests)
         if condemned != Condemned():
             write_condemned(store.folder, condemned)
-            swap_refs(store, work)
+            # The refs come last: from then on gc can finish it, and what else names old commits it could not put right.
             for admin in list(records(store)):
                 remap_worktree(store, admin, work)
             remap_reflogs(store, work)
             drop_traces(store)
+            swap_refs(store, work)
     if condemned == Condemned():
         return replace(report, dry_run=False)
     left = sweep_condemned(store, condemned, trusted, tally, monitor)

@@ -221,6 +221,7 @@ def test_where_a_backup_cannot_be_read_nothing_is_changed(project: Path) -> None
 )
 def test_a_purge_that_dies_is_finished_by_the_next(project: Path, step: str) -> None:
     """K03: after each step the store is whole; the same command, or a gc where the refs have moved, ends it."""
+    tensortime.restore("first", project.parent / "restored", directory=project)
     program = (
         "import os, tensortime\nfrom tensortime import purging\n"
         f"whole = purging.{step}\n"
@@ -229,7 +230,7 @@ def test_a_purge_that_dies_is_finished_by_the_next(project: Path, step: str) -> 
     )
     subprocess.run([sys.executable, "-c", program], cwd=project, check=False, timeout=60)
     assert tensortime.verify(read_data="all", directory=project).problems == ()
-    if step == "remap_reflogs":
+    if step == "swap_refs":
         tensortime.gc(directory=project)
     else:
         purge(project, "conf/key.txt", "wandb")
