@@ -45,7 +45,13 @@ def dispatch(arguments: list[str]) -> int:
         from tensortime.language import translator
         from tensortime.overview import overview
 
-        say(overview(translator()))
+        page = overview(translator())
+        if sys.stdout is not None and sys.stdout.isatty():
+            from tensortime import pager
+
+            if pager.show(page.split("\n"), sys.stdout, sys.stdin):
+                return 0
+        say(page)
         return 0
     if arguments in ([], ["log"], ["backup"]):
         # Nothing that is loaded here is garbage: not to look for any saves a tenth of the time.

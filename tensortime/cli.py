@@ -1,5 +1,7 @@
 """The command line: typer parses, `commands` does the rest. What a verb does is loaded when it is called."""
 
+import itertools
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +24,16 @@ def page(command: Any, context: Any) -> str:
         Section(tr("Options:"), [record for one in options if (record := option_record(one, context))]),
     ]
     usage = " ".join([context.command_path, *map(usage_of, arguments), tr("[OPTIONS]")])
-    return "\n".join(manual_page(usage, command.help or "", sections, [], page_width(), tr))
+    return "\n".join(manual_page(usage, command.help or "", sections, [], page_width(), tr, command.name))
+
+
+def read_in_pager(text: str) -> str:
+    """A help page that is to be printed, unless the person has read it in their pager."""
+    from tensortime import pager
+
+    if pager.show(text.split("\n"), sys.stdout, sys.stdin):
+        raise typer.Exit
+    return text
 
 
 def usage_of(argument: Any) -> str:
@@ -45,7 +56,7 @@ class Verb(typer.core.TyperCommand):
 
     def get_help(self, ctx: Any) -> str:
         """The page of `--help`."""
-        return page(self, ctx)
+        return read_in_pager(page(self, ctx))
 
 
 class Verbs(typer.core.TyperGroup):
@@ -53,7 +64,7 @@ class Verbs(typer.core.TyperGroup):
 
     def get_help(self, ctx: Any) -> str:
         """The page of `--help`."""
-        return overview(tr)
+        return read_in_pager(overview(tr))
 
 
 app = typer.Typer(
@@ -474,6 +485,17 @@ def verb_first(arguments: list[str]) -> list[str]:
     return [*rest[:1], *moved, *rest[1:]]
 
 
+def no_number(problem: Any, arguments: list[str]) -> tuple[str, str] | None:
+    """The option and the word, where a word stands in place of a number."""
+    if "valid integer" not in problem.format_message():
+        return None
+    names = getattr(getattr(problem, "param", None), "opts", [])
+    for option, word in itertools.pairwise(arguments):
+        if option in names:
+            return option, word
+    return None
+
+
 def run(arguments: list[str]) -> int:
     """Parse and run; returns the exit code. A wrong call is answered like every other error."""
     command: Any = typer.main.get_command(app)
@@ -497,6 +519,10 @@ def run(arguments: list[str]) -> int:
         if context is not None and context.info_name != "tensortime":
             hint = message("tensortime {verb} --help shows how it is called", verb=context.info_name)
         error = UsageError("{problem}", problem=problem.format_message(), hint=hint)
+        if (wrong := no_number(problem, arguments)) is not None:
+            error = UsageError(
+                "{option} takes a number, not {word}", option=wrong[0], word=wrong[1], hint=hint
+            )
         from tensortime.commands import Common, report_error
 
         report_error(Common(as_json=as_json), error)

@@ -101,6 +101,16 @@ def put(lines: Sequence[str]) -> None:
         stream.flush()
 
 
+def put_long(lines: Sequence[str]) -> None:
+    """As `put`; where a person watches and it does not fit on the terminal, in their pager."""
+    if is_terminal(sys.stdout):
+        from tensortime import pager  # what scripts need not pay
+
+        if pager.show(lines, sys.stdout, sys.stdin):
+            return
+    put(lines)
+
+
 @contextlib.contextmanager
 def written() -> Iterator[None]:
     """Turn a disk that is full behind stdout into an error that says so; a broken pipe stays one."""
@@ -194,7 +204,7 @@ def log(common: Common, limit: int | None, everything: bool) -> int:
             put_json(documents.log_json(report, limit))
         elif is_terminal(sys.stdout):
             width = terminal_width()
-            put(
+            put_long(
                 render.log_table(
                     report, render.SHOWN if limit is None else limit, width, datetime.now(), common.tr
                 )
@@ -222,7 +232,7 @@ def show(common: Common, experiment: str, path: str | None) -> int:
 
             put_json(documents.show_json(report))
         else:
-            put(render.show_text(report, common.tr))
+            put_long(render.show_text(report, common.tr))
         return 0
 
     return answer(common, work)
@@ -253,7 +263,7 @@ def diff(common: Common, a: str, b: str | None, patch: bool) -> int:
         if is_terminal(sys.stdout):
             width = min(terminal_width(), LONG)
         style = Style(common.tr, width, wants_colour(sys.stdout))
-        put(diff_text(report, style, patch=patch))
+        put_long(diff_text(report, style, patch=patch))
         return 0
 
     return answer(common, work)

@@ -24,6 +24,28 @@ PIECE = re.compile(rf"[{OPENING}]*(?:[{WIDE}]|[^\s{WIDE}]+)[{CLOSING}]*\s*|\s+")
 """What is not broken: a word, or one Chinese character, with the marks around it and the spaces behind it."""
 
 
+EXAMPLES = {
+    "backup": 'tensortime backup --note "lr 3e-4"',
+    "log": "tensortime log -n 5",
+    "show": "tensortime show @ train.py",
+    "diff": "tensortime diff @~1 @ --patch",
+    "restore": "tensortime restore @~1 --path train.py",
+    "note": 'tensortime note @ "lr 3e-4, warmup 500"',
+    "tag": "tensortime tag @ paper keep",
+    "config": "tensortime config --json",
+    "du": "tensortime du --paths -n 5",
+    "rm": "tensortime rm --keep-last 10 --dry-run",
+    "undelete": "tensortime undelete baseline",
+    "hook": "tensortime hook fish | source",
+    "completion": "tensortime completion fish | source",
+    "verify": "tensortime verify --read-data=5%",
+    "gc": "tensortime gc --dry-run",
+    "purge": "tensortime purge .env data/private --dry-run",
+    "doctor": "tensortime doctor -C ~/project",
+}
+"""What teaches more than any option: one call of each verb."""
+
+
 class Section(NamedTuple):
     """A heading, and rows of a name and what it is."""
 
@@ -39,10 +61,18 @@ def page_width() -> int:
 
 
 def manual_page(
-    usage: str, text: str, sections: Sequence[Section], epilog: Sequence[str], width: int, tr: Translator
+    usage: str,
+    text: str,
+    sections: Sequence[Section],
+    epilog: Sequence[str],
+    width: int,
+    tr: Translator,
+    verb: str = "",
 ) -> list[str]:
-    """The lines of a help page."""
+    """The lines of a help page; of a verb with its example."""
     lines = [tr("Usage: {usage}", usage=usage), "", *wrapped(text, width)]
+    if verb in EXAMPLES:
+        lines += ["", *wrapped(tr("Example: {command}", command=EXAMPLES[verb]), width)]
     for section in sections:
         if section.rows:
             lines += ["", section.title, *rows_of(section.rows, width)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tensortime import documents, upkeep, upkeep_text
-from tensortime.commands import Common, answer, put, put_json
+from tensortime.commands import Common, answer, put, put_json, put_long
 from tensortime.errors import UsageError
 from tensortime.terminal import TerminalMonitor, is_terminal, terminal_width, write_line
 
@@ -23,7 +23,7 @@ def du(common: Common, experiments: Sequence[str], limit: int | None, paths: boo
             put_json(documents.usage_json(report, limit))
         elif is_terminal(sys.stdout):
             shown = limit or upkeep_text.SHOWN
-            put(upkeep_text.usage_text(report, shown, columns(), datetime.now(), common.tr))
+            put_long(upkeep_text.usage_text(report, shown, columns(), datetime.now(), common.tr))
         else:
             put(upkeep_text.usage_lines(report)[:limit])
         return 0
@@ -108,7 +108,7 @@ def undelete(common: Common, experiments: Sequence[str], limit: int | None) -> i
             put_json(documents.trash_json(trash, limit))
         elif is_terminal(sys.stdout):
             shown = limit or upkeep_text.SHOWN
-            put(upkeep_text.trash_text(trash, shown, columns(), datetime.now(), common.tr))
+            put_long(upkeep_text.trash_text(trash, shown, columns(), datetime.now(), common.tr))
         else:
             put(upkeep_text.trash_lines(trash)[:limit])
         for line in upkeep_text.damaged_trash(trash, common.tr):

@@ -19,6 +19,7 @@ LAYERS = """
     cli
     upkeep_commands  maintenance_commands  completion  overview
     time_machine  commands  hook  manual
+    pager
     terminal  prompt  render_diff  render_maintenance
     render  documents  upkeep_text
     recollection
@@ -54,7 +55,7 @@ FACES |= {"completion"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {
-    "subprocess": {"shadow", "repository", "gitcommand"},
+    "subprocess": {"shadow", "repository", "gitcommand", "pager"},
     "git": set(),
     "fcntl": {"fsops"},
     "typer": {"cli"},
