@@ -70,7 +70,7 @@ def manual_page(
     verb: str = "",
 ) -> list[str]:
     """The lines of a help page; of a verb with its example."""
-    lines = [tr("Usage: {usage}", usage=usage), "", *wrapped(text, width)]
+    lines = [*wrapped(tr("Usage: {usage}", usage=usage), width), "", *wrapped(text, width)]
     if verb in EXAMPLES:
         lines += ["", *wrapped(tr("Example: {command}", command=EXAMPLES[verb]), width)]
     for section in sections:
@@ -83,7 +83,7 @@ def manual_page(
 
 def rows_of(rows: Sequence[tuple[str, str]], width: int) -> list[str]:
     """Names to the left, what they are to the right, in as many lines as it takes."""
-    left = min(max(cells(name) for name, _ in rows), WIDEST_NAMES)
+    left = min(max(cells(name) for name, _ in rows), WIDEST_NAMES, max(width // 2 - 4, 4))
     lines = []
     for name, text in rows:
         right = wrapped(text, width - left - 4)
