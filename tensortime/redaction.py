@@ -62,16 +62,13 @@ ENV_MAGIC = re.compile(r"(%(?:set_)?env\s+)(\w+)(\s+)[^\s=].*")
 PYTHON_MAGICS = frozenset({"capture", "prun", "time", "timeit", "memit", "mprun", "heat", "python_load"})
 """Cell magics whose cell is Python; what is under another one is searched as a text."""
 
-PIECE = re.compile(
-    r"""(?P<command>^[ \t]*(?:[^\n=!%"'\#]*=[ \t]*)?[!%](?:[^\n\\]|\\.)*+)
+PIECE = r"""(?xsmi)(?P<command>^[ \t]*(?:[^\n=!%"'\#]*=[ \t]*)?[!%](?:[^\n\\]|\\.)*+)
         | (?P<comment>\#[^\n]*+)
         | (?P<literal>(?:(?<!\w)[rbfu]{1,2})?(?:
             \"{3}(?:\\.|(?!\"{3})[^\\])*+(?:\"{3}|\Z) | '{3}(?:\\.|(?!'{3})[^\\])*+(?:'{3}|\Z)
             | "(?:\\.|[^"\\\n])*+"? | '(?:\\.|[^'\\\n])*+'?))
-    """,
-    re.VERBOSE | re.DOTALL | re.MULTILINE | re.IGNORECASE,
-)
-"""What a cell is made of, beside code: lines for the shell or IPython, comments, texts."""
+    """
+"""What a cell is made of, beside code: lines for the shell or IPython, comments, texts. Compiled when there is one."""
 ASSIGNED_NAME = re.compile(r"(?<![\w.])([\w.]++)\s*(?::\s*[^=:;\n]{1,80})?[:=|]?=\Z")
 LOGIN_CALL = re.compile(r"(?<!\w)login\(\s*(?:key\s*=\s*)?\Z")
 CONTEXT = 200
@@ -144,7 +141,7 @@ def redact_code(cell: str) -> str:
     if magic is not None and magic[1] not in PYTHON_MAGICS:
         return redact_command(cell)
     parts, at, gap, previous, was_hidden, context = [], 0, "", "", False, ""
-    for found in PIECE.finditer(cell):
+    for found in re.finditer(PIECE, cell):
         code = cell[at : found.start()]
         piece, at = found[0], found.end()
         gap += code

@@ -13,6 +13,7 @@ import pytest
 from builders import Tree, run_cli
 from repositories import CANARY, git, make_repository, wait_until
 from stores import everything_in
+from test_notebook import SECRET_CELLS, run_notebook
 
 from tensortime import TimeMachine, api, collector
 from tensortime.interpreter import Interpreter
@@ -20,6 +21,7 @@ from tensortime.packages import decode_packages, installed
 from tensortime.reports import BackupReport
 
 KEY = "hf_" + CANARY * 3
+HARD = f"{CANARY}9!.pw"
 MANY = 20
 """How often a process of its own is started anew: 30 ms may be too little where a machine has other things to do."""
 
@@ -163,25 +165,44 @@ def test_each_whole_backup_has_its_own_files(
 # --- S14: no secret in the store
 
 
-def test_no_secret_gets_into_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S14: in argv, in variables, params, metrics, files called like secrets, remotes, patches, packages, trackers."""
-    project = make_repository(tmp_path / "project")
-    for name in (".env", "sub/.env.prod", "id_rsa", "server.pem"):
+CARELESS = (".env", "sub/.env.prod", "id_rsa", "server.pem", "private.yaml", "../deploy.json", "../.env")
+"""Tracked files that the backup leaves out, or that are none of the project's."""
+
+
+def careless_repository(tmp_path: Path) -> Path:
+    """A project in a folder of a repository, which tracks files full of secrets and has changes nobody pushed."""
+    repository = make_repository(tmp_path / "repository")
+    project = repository / "project"
+    Tree(project).file("train.py", b"lr = 1\n").file("model.py", b"").file(
+        ".ttignore", b"*.ipynb\nprivate.yaml\ngone.yaml\n"
+    )
+    for name in CARELESS:
         Tree(project).file(name, b"old\n")
-    git(project, "add", "--all", "--force")
-    git(project, "commit", "-q", "-m", "careless")
-    git(project, "init", "-q", "--bare", str(tmp_path / "origin"))
-    git(project, "remote", "add", "origin", str(tmp_path / "origin"))
-    git(project, "push", "-q", "-u", "origin", "main")
-    git(project, "remote", "add", "other", f"https://lin:{CANARY}@host.example/x.git")
-    for name in (".env", "sub/.env.prod", "id_rsa", "server.pem", ".netrc", "kaggle.json"):
+    Tree(project).file("gone.yaml", CANARY.encode())
+    git(repository, "add", "--all", "--force")
+    git(repository, "commit", "-q", "-m", "careless")
+    git(repository, "init", "-q", "--bare", str(tmp_path / "origin"))
+    git(repository, "remote", "add", "origin", str(tmp_path / "origin"))
+    git(repository, "push", "-q", "-u", "origin", "main")
+    git(repository, "remote", "add", "other", f"https://lin:{CANARY}@host.example/x.git")
+    for name in (*CARELESS, ".netrc", "kaggle.json"):
         Tree(project).file(name, f"KEY={CANARY}\n".encode())
+    (project / "gone.yaml").unlink()
     (project / "train.py").write_text(
         "import sys\nfrom tensortime import TimeMachine\n"
-        "p = {'hub': {'api_key': sys.argv[2]}, 'url': 'https://u:' + sys.argv[2] + '@h/x', 'model': sys.argv[4]}\n"
+        "p = {'hub': {'api_key': sys.argv[2]}, 'url': 'https://u:' + sys.argv[2] + '@h/x', 'model': sys.argv[4],\n"
+        "     'wandb_key': sys.argv[2], 'dsn': 'host=h password=' + sys.argv[2] + '9!.pw', 'n_token': 512,\n"
+        "     'data': 'https://h/x?sig=' + sys.argv[2] + '%2F&lr=1', 'pass': sys.argv[2]}\n"
         "TimeMachine(exp_dir='x', strict=True).backup(params=p, metrics={'token': sys.argv[2]})\n"
     )
-    git(project, "add", "train.py")
+    git(repository, "add", "project/train.py")
+    return project
+
+
+def test_no_secret_gets_into_the_store(tmp_path: Path) -> None:
+    """S14: in argv, in variables, params, metrics, addresses, files called like secrets or not of the project,
+    remotes, patches, packages, the record of the hook, a notebook."""
+    project = careless_repository(tmp_path)
     venv = fake_venv(tmp_path / "venv")
     info = "lib/python3.12/site-packages/private-1.dist-info/direct_url.json"
     Tree(venv).file(info, b'{"url": "https://t:%s@host.example/p.whl"}' % CANARY.encode())
@@ -199,10 +220,15 @@ def test_no_secret_gets_into_the_store(tmp_path: Path, monkeypatch: pytest.Monke
         "WANDB_MODE": KEY,
     }
     words = [sys.executable, "train.py", "--api-key", CANARY, f"--name={KEY}", KEY, f"token={CANARY}"]
+    words += ["--wandb-key", HARD, f"DB_PASS={HARD}", "--header", f"Authorization: Basic {CANARY}"]
+    words += ["--jwt", HARD, f"https://h/x?X-Amz-Signature={CANARY}&y", f"X-Api-Key: {HARD}"]
     for number in range(MANY):
         subprocess.run(words, cwd=project, env=surroundings, check=True, capture_output=True)
         if number and run_of(project)["git"].get("pushed", {}).get("patch"):
             break
+    typed = f"COMET_KEY={HARD} python train.py --openai-key {HARD} --pwd {HARD}"
+    command = [sys.executable, "-m", "tensortime", "hook", "--before", typed]
+    subprocess.run(command, cwd=project, env=surroundings, check=True, capture_output=True)
     surroundings["VIRTUAL_ENV"] = str(venv)
     for _ in range(MANY):
         done = run_cli("backup", "--name", "y", cwd=project, env=surroundings)
@@ -211,15 +237,21 @@ def test_no_secret_gets_into_the_store(tmp_path: Path, monkeypatch: pytest.Monke
             break
     (project / "weights").write_bytes(os.urandom(2 << 20))
     assert run_cli("backup", "--name", "y", "--add", "weights", cwd=project, env=surroundings).returncode == 0
+    run_notebook(project, tmp_path, SECRET_CELLS)
     found = everything_in(project / "tensortime")
     assert len(found) > 30
     assert not [place for place, data in found.items() if CANARY.encode() in data]
+    assert any("/.cache/hook-" in place and b'"COMET_KEY=***"' in data for place, data in found.items())
     everything = b"".join(found.values())
     for expected in (
         b"***",
         b"+import sys",
         b"private @ https://host.example/p.whl",
         b'"other": "https://host.example',
+        b"password=***",
+        b"https://h/x?sig=***&lr=1",
+        b'"n_token": 512',
+        b"!true --api-key ***",
     ):
         assert expected in everything, expected
 
@@ -227,6 +259,9 @@ def test_no_secret_gets_into_the_store(tmp_path: Path, monkeypatch: pytest.Monke
 def test_the_search_for_secrets_finds_one(tmp_path: Path) -> None:
     """A key in a file is stored as it is, as README says: so the search above can find one."""
     Tree(tmp_path / "p").file("notebook.ipynb", f'{{"source": ["key = {CANARY}"]}}'.encode())
-    api.backup(directory=tmp_path / "p")
+    Tree(tmp_path / "p").file("large.bin", bytes(2 << 20) + CANARY.encode())
+    api.backup(directory=tmp_path / "p", params={"planted": CANARY}, note=f"{CANARY}-note")
     found = everything_in(tmp_path / "p" / "tensortime")
-    assert [place for place, data in found.items() if CANARY.encode() in data]
+    places = {place for place, data in found.items() if CANARY.encode() in data}
+    assert len(places) == 3, "the small file inflated, the commit with note and params, the large file"
+    assert [place for place in places if ".objects" in place]
