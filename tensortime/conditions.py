@@ -22,7 +22,7 @@ Facts = Mapping[str, object]
 DEEPEST = 8
 """Mappings in mappings are compared key by key down to here."""
 
-NUMBER = re.compile(r"-\d*\.?\d+([eE][-+]?\d+)?")
+NUMBER = re.compile(r"-(?:\d++(?:\.\d+)?|\.\d+)([eE][-+]?\d+)?")
 ASSIGNED = re.compile(r"([+~]{0,2}[A-Za-z_][\w.@/-]*)=(.*)", re.DOTALL)
 """As Hydra takes options: `optimizer.lr=0.1`, `+seed=1`."""
 

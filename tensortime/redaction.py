@@ -70,7 +70,8 @@ PIECE = r"""(?xsmi)(?P<command>^[ \t]*(?:[^\n=!%"'\#]*=[ \t]*)?[!%](?:[^\n\\]|\\
     """
 """What a cell is made of, beside code: lines for the shell or IPython, comments, texts. Compiled when there is one."""
 ASSIGNED_NAME = re.compile(r"(?<![\w.])([\w.]++)\s*(?::\s*[^=:;\n]{1,80})?[:=|]?=\Z")
-LOGIN_CALL = re.compile(r"(?<!\w)login\(\s*(?:key\s*=\s*)?\Z")
+OR_ELSE = re.compile(r"(?<![\w.])([\w.]++)\s*=(?!=)[^\n]*\bor\s*\Z")
+LOGIN_CALL = re.compile(r"(?<!\w)login\((?:[^()]*,)?\s*(?:key\s*=\s*)?\Z")
 CONTEXT = 200
 """Characters of code in front of a text that may name it."""
 
@@ -171,10 +172,18 @@ def named_by(gap: str, context: str, previous: str, text: str) -> str:
 
     It is assigned to it, the text before is it (`environ["HF_TOKEN"] = `, `putenv("HF_TOKEN", `), or it is a login.
     """
-    if names_secret(previous) and not gap.strip(" \t\n\\()[]{},:=|") and not text.startswith("-"):
+    if (
+        names_secret(previous)
+        and gap.strip(" \t\n\\()[]{},:=|") in ("", "or", "value")
+        and not text.startswith("-")
+    ):
         return previous
     if gap.rstrip(" \t\n\\([{").endswith("="):
         assigned = ASSIGNED_NAME.search(context.rstrip(" \t\n\\([{"))
+        if assigned is not None and names_secret(assigned[1]):
+            return assigned[1]
+    if gap.rstrip().endswith(" or"):
+        assigned = OR_ELSE.search(context)
         if assigned is not None and names_secret(assigned[1]):
             return assigned[1]
     return "login" if LOGIN_CALL.search(context) else ""

@@ -12,6 +12,7 @@ from stores import forge
 
 import tensortime
 from tensortime import api, stored
+from tensortime.conditions import is_option
 from tensortime.differences import DiffReport, FileChange, ValueChange
 from tensortime.errors import Damaged, UnknownExperiment
 from tensortime.shadow import TreeItem, tree_item
@@ -610,3 +611,12 @@ def test_the_verb_has_the_same_name_in_python(lab: Tree, monkeypatch: pytest.Mon
     save(lab, "b", params={"lr": 1})
     monkeypatch.chdir(lab.root)
     assert values(tensortime.diff("a", "b").causes.params) == {"lr": (None, 1)}
+
+
+def test_a_long_argument_costs_no_time() -> None:
+    """A word that begins like a negative number is looked at once, however long it is."""
+    started = time.monotonic()
+    assert is_option("-" + "1" * 100_000 + "x")
+    assert not [word for word in ("-1", "-.5", "-0.5", "-1e-3", "-12.5E+3") if is_option(word)]
+    assert is_option("-1.") and is_option("-x")
+    assert time.monotonic() - started < 2

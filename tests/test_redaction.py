@@ -270,6 +270,10 @@ def test_parameters_of_models_stay(params: dict[str, Any]) -> None:
     [
         (f'wandb.login(key="{HARD}")', 'wandb.login(key="***")'),
         (f'login("{CANARY}")', 'login("***")'),
+        (f'wandb.login(relogin=True, key="{HARD}")', 'wandb.login(relogin=True, key="***")'),
+        (f'token = f("X") or "{HARD}"', 'token = f("X") or "***"'),
+        (f'x = env.get("HF_TOKEN") or "{HARD}"', 'x = env.get("HF_TOKEN") or "***"'),
+        (f'set_secret(name="HF_TOKEN", value="{HARD}")', 'set_secret(name="HF_TOKEN", value="***")'),
         (f'hf_token: str = "{HARD}"', 'hf_token: str = "***"'),
         (f'os.environ.setdefault("HF_TOKEN", "{HARD}")', 'os.environ.setdefault("HF_TOKEN", "***")'),
         (f"os.putenv('HF_TOKEN', '{HARD}')", "os.putenv('HF_TOKEN', '***')"),
