@@ -7,16 +7,26 @@ takes it renames it: of several only one joins. Nothing depends on it: where any
 import contextlib
 import json
 import os
+import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from tensortime.fsops import read_file, write_atomic
+from tensortime.redaction import redact_arguments
 
 PREFIX, TAKEN = "hook-", "taken"
-LATEST_START = 600.0
-"""Seconds after the backup within which the command must have started."""
+LATEST_START = 120.0
+"""Seconds after the backup within which the command must have started: `cd x && make data && python train.py` takes a
+while. Short, as a run that is not joined is an experiment of its own and nothing is lost, while one that joins a record
+that somebody else never took would be found under the wrong name."""
+
+EXPANDED = "$`*?[{~"
+"""A word with one of these may stand for any words: only the shell knew."""
+
+RANK_GIVEN = re.compile(r"--local[-_]rank(=\d+)?")
+"""What deepspeed and torch.distributed.launch put before the script's own arguments."""
 
 KEPT_SECONDS = 7 * 86400.0
 """A training may go on for days before it makes its first backup."""
@@ -80,13 +90,59 @@ def records(cache: str) -> list[Record]:
 
 
 def runs_this(folder: str, words: Sequence[str]) -> bool:
-    """Whether a command typed in `folder` names what this process runs."""
+    """Whether a command typed in `folder` names what this process runs, with the arguments that it has."""
     paths, modules = own_program()
+    own = own_arguments(paths, modules)
     return any(
-        word.removeprefix("-m") in modules
-        or os.path.realpath(os.path.join(folder, os.path.expanduser(word))) in paths
-        for word in words
+        (
+            word.removeprefix("-m") in modules
+            or os.path.realpath(os.path.join(folder, os.path.expanduser(word))) in paths
+        )
+        and any(stand_for(words[at + 1 :], arguments) for arguments in own)
+        for at, word in enumerate(words)
     )
+
+
+def own_arguments(paths: Collection[str], modules: Collection[str]) -> list[list[str]]:
+    """What this process was given behind its script or module, without secrets: as it was started, and as it says now.
+
+    A launcher passes the script's arguments on, whatever stood before the script. The script is known by its last name:
+    the program may be in another folder by now.
+    """
+    names = {os.path.basename(path) for path in paths} | set(modules)
+    started = redact_arguments(sys.orig_argv)
+    found = [
+        started[at + 1 :]
+        for at, word in enumerate(started)
+        if at and (os.path.basename(word) in names or word.removeprefix("-m") in names)
+    ]
+    found.append(redact_arguments([str(word) for word in sys.argv])[1:])
+    return found + [words[1:] for words in found if words and RANK_GIVEN.fullmatch(words[0])]
+
+
+def stand_for(typed: Sequence[str], arguments: Sequence[str]) -> bool:
+    """Whether the shell can have made these arguments of what was typed."""
+    at = done = 0
+    open_end: tuple[int, int] | None = (
+        None  # the last word that may stand for any, and what it stood for up to
+    )
+    while done < len(arguments):
+        if at < len(typed) and is_expanded(typed[at]):
+            open_end = at, done
+            at += 1
+        elif at < len(typed) and typed[at] == arguments[done]:
+            at, done = at + 1, done + 1
+        elif open_end is not None:
+            open_end = open_end[0], open_end[1] + 1
+            at, done = open_end[0] + 1, open_end[1]
+        else:
+            return False
+    return all(map(is_expanded, typed[at:]))
+
+
+def is_expanded(word: str) -> bool:
+    """Whether the shell may have made other words of this one."""
+    return any(char in EXPANDED for char in word)
 
 
 def own_program() -> tuple[set[str], set[str]]:

@@ -16,6 +16,7 @@ from mounts import loop_mount
 import tensortime
 from tensortime import api, fsops, handover, hook
 from tensortime.monitor import Meter, NullMonitor, OutOfTime
+from tensortime.redaction import redact_arguments
 from tensortime.reports import NOT_AT_ONCE
 
 ROOT = Path(tensortime.__file__).parent.parent
@@ -356,6 +357,7 @@ def test_a_record_is_taken_once_and_only_by_its_program(
     folder, where = str(tmp_path), str(cache.root)
     monkeypatch.setattr(handover, "own_program", lambda: ({str(tmp_path / "train.py")}, set()))
     monkeypatch.setattr(handover, "whence", lambda: (time.time(), {os.getsid(0)}))
+    monkeypatch.setattr(sys, "argv", ["train.py"])
     handover.leave(where, "/p", "mine", folder, ["python", "train.py"])
     assert handover.claim(where, "/other") is None
     assert handover.claim(where, "/p") == "mine"
@@ -366,11 +368,74 @@ def test_a_record_is_taken_once_and_only_by_its_program(
     record = json.dumps(
         {"project": "/p", "experiment": "x", "folder": folder, "words": ["train.py"]}
     ).encode()
-    cache.file(f"hook-{session}-{now + 10**10}", record).file(f"hook-{session}-{now - 700 * 10**9}", record)
+    cache.file(f"hook-{session}-{now + 10**10}", record).file(f"hook-{session}-{now - 200 * 10**9}", record)
     assert handover.claim(where, "/p") is None
     for broken in (b"", b"[]", b'{"project": "/p"}', b'{"project": "/p", "folder": 1, "words": 2}'):
         cache.file(f"hook-{session}-{time.time_ns()}", broken)
         assert handover.claim(where, "/p") is None
+
+
+@pytest.mark.parametrize(
+    ("typed", "ran", "joins"),
+    [
+        ("train.py --lr 3", "-u train.py --lr 3", True),
+        ("train.py --help", "train.py --lr 3", False),
+        ("train.py", "train.py --lr 3", False),
+        ("train.py --lr 3 --seed 1", "train.py --lr 3", False),
+        ("train.py --lr $LR --seed 1", "train.py --lr 3 --seed 1", True),
+        ("train.py --lr $LR --seed 1", "train.py --lr 3 --seed 2", False),
+        ("train.py $ARGS", "train.py", True),
+        ("train.py data/*.csv --seed 1", "train.py data/a.csv data/b.csv --seed 1", True),
+        ("train.py $A x $B y", "train.py 1 x 2 x 3 y", True),
+        ("train.py $A x $B y", "train.py 1 2 3 y", False),
+        ("train.py --api-key abc", "train.py --api-key abc", True),
+        ("torchrun --nproc-per-node 2 train.py --lr 3", "-u train.py --lr 3", True),
+        ("torchrun --nproc-per-node 2 train.py --lr 3", "-u train.py --lr 4", False),
+        ("deepspeed train.py --lr 3", "-u train.py --local_rank=0 --lr 3", True),
+        ("-m accelerate.commands.launch train.py --lr 3", "/elsewhere/train.py --lr 3", True),
+    ],
+)
+def test_a_record_is_for_these_arguments(
+    typed: str, ran: str, joins: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The words behind the script are the process's own; those that only the shell knew may stand for any."""
+    cache = str(Tree(tmp_path / "cache").root)
+    monkeypatch.setattr(handover, "own_program", lambda: ({str(tmp_path / "train.py")}, set()))
+    monkeypatch.setattr(handover, "whence", lambda: (time.time(), {os.getsid(0)}))
+    monkeypatch.setattr(sys, "orig_argv", ["python", *ran.split()])
+    monkeypatch.setattr(sys, "argv", ["train.py", "changed by the program"])
+    handover.leave(cache, "/p", "mine", str(tmp_path), redact_arguments(["python", *typed.split()]))
+    assert handover.claim(cache, "/p") == ("mine" if joins else None)
+
+
+@pytest.mark.parametrize("ran", ["-m pkg.train --lr 3", "-mpkg.train --lr 3"])
+def test_a_module_and_its_arguments(ran: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`python -m pkg.train --lr 3`, typed in either way."""
+    monkeypatch.setattr(handover, "own_program", lambda: (set(), {"pkg.train"}))
+    monkeypatch.setattr(sys, "orig_argv", ["python", *ran.split()])
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    assert handover.runs_this(str(tmp_path), ["python", "-m", "pkg.train", "--lr", "3"])
+    assert not handover.runs_this(str(tmp_path), ["python", "-m", "pkg.train", "--lr", "4"])
+
+
+def test_a_command_that_never_backs_up_leaves_nothing_to_a_later_one(project: Tree) -> None:
+    """`python train.py --help` ends without a backup of its own; what a script starts then is another experiment."""
+    script = b"import sys\nif '--help' in sys.argv: sys.exit()\nfrom tensortime import TimeMachine\n"
+    project.file("train.py", script + b"print(TimeMachine().backup().experiment)\n")
+    before(project, "python train.py --help")
+    [begun] = names(project)
+    surroundings = {**os.environ, "PYTHONPATH": str(ROOT)}
+
+    def run(*words: str) -> str:
+        command = [sys.executable, "train.py", *words]
+        done = subprocess.run(
+            command, cwd=project.root, env=surroundings, capture_output=True, text=True, check=True
+        )
+        return done.stdout.strip()
+
+    assert run("--help") == ""
+    assert run("--lr", "3") not in (begun, "None", "")
+    assert len(names(project)) == 2
 
 
 def test_no_cache_no_record(tmp_path: Path) -> None:
