@@ -22,7 +22,7 @@ from tensortime.repository import NOT_IN_TIME, Facts, GitCalls, facts_of_files, 
 from tensortime.trackers import tracker_runs
 
 LINGER_SECONDS = 0.5
-"""What still reads by then hangs on a file server, and is left to itself."""
+"""A git that was ended is gone sooner; what is still there by then hangs on a file server, and is left to itself."""
 
 
 class Collector:
@@ -55,13 +55,12 @@ class Collector:
         self._folder, self._words = folder, tuple(argv or ())
         if from_shell:
             self._facts["python"] = {"error": NOT_IN_TIME}
-        self._threads = [
-            threading.Thread(target=self._ask, args=(project,), name="tensortime-facts"),
-            # A file server that hangs must not keep Python from ending: git can be ended, this cannot.
-            threading.Thread(
-                target=self._look, args=(list(sys.path),), name="tensortime-packages", daemon=True
-            ),
-        ]
+        self._asking = threading.Thread(target=self._ask, args=(project,), name="tensortime-facts")
+        # A file server that hangs must not keep Python from ending: git can be ended, this cannot.
+        looking = threading.Thread(
+            target=self._look, args=(list(sys.path),), name="tensortime-packages", daemon=True
+        )
+        self._threads = [self._asking, looking]
 
     def start(self) -> None:
         """Begin to ask; where no thread can start, the facts will lack what it would have found."""
@@ -102,12 +101,10 @@ class Collector:
         self._calls.stop()
 
     def close(self) -> None:
-        """Cancel, and wait a moment for the threads: nothing of ours goes on beside the training."""
+        """Cancel, and wait until git is gone. What reads packages cannot be ended: it is not waited for."""
         self.cancel()
-        end = time.monotonic() + LINGER_SECONDS
-        for thread in self._threads:
-            if thread.ident is not None:
-                thread.join(max(0.0, end - time.monotonic()))
+        if self._asking.ident is not None:
+            self._asking.join(LINGER_SECONDS)
 
     def _note_notebook(self) -> None:
         """The cells that were run, where there are any, and the command without the kernel's connection."""

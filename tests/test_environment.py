@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from repositories import git, is_alive, known, make_repository, python, wait_until, watched_home
 
-from tensortime import environment
+from tensortime import collector, environment
 from tensortime import repository as repository_module
 from tensortime.collector import start_collecting
 from tensortime.environment import describe_run, host_id
 from tensortime.formats import bytes_of
-from tensortime.repository import GitCalls, user_repository
+from tensortime.repository import NOT_IN_TIME, GitCalls, user_repository
 
 
 @pytest.fixture(autouse=True)
@@ -197,3 +197,25 @@ def test_where_no_thread_can_start(repository: Path, monkeypatch: pytest.MonkeyP
         facts, _ = start_collecting(str(repository)).finish(1)
     assert facts["git"] == {"error": "can't start new thread"}
     assert facts["cwd"] == os.getcwd()
+
+
+def test_packages_that_are_read_slowly_keep_no_training_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be ended is not waited for beyond the 30 ms: it ends by itself beside the training."""
+    go_on = threading.Event()
+
+    def slowly(_: object) -> list[object]:
+        go_on.wait(30)
+        return []
+
+    monkeypatch.setattr(collector, "installed", slowly)
+    begun = start_collecting(str(tmp_path))
+    started = time.monotonic()
+    facts, files = begun.finish(0.03)
+    begun.close()
+    seconds = time.monotonic() - started
+    go_on.set()
+    assert seconds < 0.25
+    assert facts["packages"] == {"error": NOT_IN_TIME}
+    assert files == {}

@@ -54,6 +54,9 @@ assert tm.backup(add=["data"]).number == 2
 os.environ["TENSORTIME_STORE"] = "/proc/nowhere"
 before["environ"]["TENSORTIME_STORE"] = "/proc/nowhere"
 assert tm.backup().experiment is None
+for thread in threading.enumerate():  # what reads packages is not waited for, and ends by itself
+    if thread.name == "tensortime-packages":
+        thread.join(30)
 after = state()
 different = {key: (before[key], after[key]) for key in before if before[key] != after[key]}
 assert not different, different
