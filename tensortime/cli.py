@@ -162,7 +162,9 @@ def show(
 
 @app.command(cls=Verb, help=tr("Tell what differs between two experiments: causes first, then effects."))
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help=tr("The experiment to start from; @ is the newest."))],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help=tr("The experiment to start from; default: @, the newest."))
+    ] = "@",
     b: Annotated[
         str | None,
         typer.Argument(metavar="B", help=tr("The other one; default: the project as it is now.")),

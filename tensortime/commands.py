@@ -233,7 +233,7 @@ def show(common: Common, experiment: str, path: str | None) -> int:
             put_json(documents.show_json(report))
         else:
             put_long(render.show_text(report, common.tr))
-        return 0
+        return report.exit_code
 
     return answer(common, work)
 

@@ -34,6 +34,9 @@ WIDEST_NAME = 36
 LONGEST_LINE = 400
 """Cells of a line of code on a terminal: more is what a program wrote."""
 
+DIGITS = 6
+"""Of a number, where they tell it from the other."""
+
 COLOURS = {"heading": "1", "added": "32", "removed": "31", "place": "36", "": ""}
 
 
@@ -89,8 +92,9 @@ def diff_text(report: DiffReport, style: Style, *, patch: bool = False) -> list[
     ]
     labels = max(cells(label) for label, _ in (*above, *below)) + 2
     lines = header(report, style)
+    said = [fitted(line, style) for line in remarks(report, tr)]
     if report.is_empty:
-        lines.append(tr("no difference"))
+        lines.append(tr("no difference in what was compared") if said else tr("no difference"))
     else:
         lines.append(style.paint(tr("CAUSES"), "heading"))
         rows = [line for label, found in above for line in category(label, found, labels, style)]
@@ -98,7 +102,6 @@ def diff_text(report: DiffReport, style: Style, *, patch: bool = False) -> list[
         rows = [line for label, found in below for line in category(label, found, labels, style)]
         if rows:
             lines += ["", style.paint(tr("EFFECTS"), "heading"), *rows]
-    said = [fitted(line, style) for line in remarks(report, tr)]
     lines += ["", *said] if said else []
     if patch:
         lines += [line for change in causes.code for line in patch_lines(change, style)]
@@ -170,8 +173,9 @@ def value_rows(changes: Sequence[ValueChange], tr: Translator, nothing: str = '"
     """Old and new value of each; `nothing`: how an empty text is shown."""
     rows = []
     for change in changes:
-        old = tr("(none)") if change.change == ADDED else value_text(change.old, nothing)
-        new = tr("(none)") if change.change == REMOVED else value_text(change.new, nothing)
+        before, after = short_numbers(change)
+        old = tr("(none)") if change.change == ADDED else value_text(before, nothing)
+        new = tr("(none)") if change.change == REMOVED else value_text(after, nothing)
         rows.append(Row(printable(change.key), old, new))
     return rows
 
@@ -183,6 +187,15 @@ def metric_rows(changes: Sequence[ValueChange], tr: Translator) -> list[Row]:
         row if change.delta is None else Row(row.what, row.how, f"{row.after}  ({change.delta:+.4g})")
         for row, change in zip(rows, changes, strict=True)
     ]
+
+
+def short_numbers(change: ValueChange) -> tuple[object, object]:
+    """Old and new value, numbers to six digits, unless these are the same in both."""
+    old, new = (
+        float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
+        for value in (change.old, change.new)
+    )
+    return (change.old, change.new) if old == new else (old, new)
 
 
 def value_text(value: object, nothing: str) -> str:

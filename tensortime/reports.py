@@ -112,6 +112,11 @@ class ShowReport:
         """The number of the newest backup."""
         return max((entry.number for entry in self.history), default=self.experiment.backups)
 
+    @property
+    def exit_code(self) -> int:
+        """0 it holds all, 3 something was skipped or changed while it was read."""
+        return 3 if self.run.get("skipped") or self.run.get("changed") else 0
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:

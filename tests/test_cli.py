@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -243,6 +244,22 @@ def test_show_of_an_older_backup_is_about_that_backup(lab: Tree) -> None:
     assert found["commit"] == found["history"][-1]["commit"]
     text = run_cli("show", "lr3e-4:1", cwd=lab.root).stdout
     assert text.splitlines()[-1].split() == ["restore", "tensortime", "restore", "lr3e-4:1"]
+
+
+def test_show_of_an_incomplete_experiment_exits_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a backup lacks is said whenever it is shown, for scripts too; its files come out as ever."""
+    tree = Tree(tmp_path / "p").file("train.py", b"1").file("data.bin", size=2 << 20)
+    with monkeypatch.context() as patch:
+        patch.setattr("tensortime.fsops.clone", lambda *_: False)
+        api.backup(directory=tree.root, name="x", large_until=time.monotonic() + 20)
+    done = run_cli("show", "x", cwd=tree.root)
+    assert done.returncode == 3
+    assert any(line.startswith("skipped ") and "data.bin" in line for line in done.stdout.splitlines())
+    assert run_cli("show", "x", "--json", cwd=tree.root).returncode == 3
+    assert run_cli("show", "x", "train.py", cwd=tree.root).returncode == 0
+    api.backup(directory=tree.root, name="x", add=["data.bin"])
+    assert run_cli("show", "x", cwd=tree.root).returncode == 0
+    assert run_cli("show", "x:1", cwd=tree.root).returncode == 3
 
 
 def test_show_for_a_person(lab: Tree) -> None:

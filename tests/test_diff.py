@@ -99,11 +99,13 @@ def test_the_exit_code_is_0_whether_or_not_something_differs(lab: Tree) -> None:
     assert run_cli("diff", "a", "a", cwd=lab.root).returncode == 0
 
 
-def test_without_a_name_the_usage_is_explained(lab: Tree) -> None:
-    """No A: exit code 2, and how it is called."""
+def test_without_a_name_the_newest_is_compared_with_the_project(lab: Tree) -> None:
+    """`tensortime diff` is `tensortime diff @`: what has changed since the last run."""
+    lab.file("train.py", b"other\n")
     done = run_cli("diff", cwd=lab.root)
-    assert done.returncode == 2
-    assert "tensortime diff --help" in done.stderr
+    assert done.returncode == 0
+    assert done.stdout == run_cli("diff", "@", cwd=lab.root).stdout
+    assert "train.py" in done.stdout
 
 
 # --- code

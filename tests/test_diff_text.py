@@ -256,12 +256,27 @@ def test_an_object_id_is_cut_where_one_stops_reading() -> None:
     assert page(Causes(environment=(change,)))[2] == f"environment  git.head  {'a' * 12} -> {'b' * 12}"
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "shown"),
+    [
+        (0.12345678901234567, 0.2, "0.123457 -> 0.2"),
+        (0.12345678, 0.12345679, "0.12345678 -> 0.12345679"),
+        (1.0, 2, "1.0 -> 2"),
+        (3e-4, 1e-3, "0.0003 -> 0.001"),
+        (float("nan"), 0.1 + 0.2, "NaN -> 0.3"),
+    ],
+)
+def test_numbers_in_as_many_digits_as_tell_them_apart(old: object, new: object, shown: str) -> None:
+    """Six digits; all of them where six are the same."""
+    assert page(Causes(params=(ValueChange("lr", "changed", old, new),)))[2] == f"params       lr  {shown}"
+
+
 def test_what_was_not_compared_is_said() -> None:
     """What one side left out, and of what one side knows nothing, at the end."""
     lines = page(left_out=(LeftOut("data", "b", 12),), unknown=("command", "packages"))
     assert lines == [
         "base:2 -> wide:2",
-        "no difference",
+        "no difference in what was compared",
         "",
         "not compared: data (12 files), it is left out of wide:2",
         "not known of both, so not compared: command, packages",

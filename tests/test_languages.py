@@ -23,7 +23,7 @@ ERRORS = [
     (("show",), 2),
     (("log", "-C", "/nowhere"), 2),
     (("tag", "@", "--remove"), 2),
-    (("diff",), 2),
+    (("note",), 2),
 ]
 
 
