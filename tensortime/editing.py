@@ -28,7 +28,7 @@ def write_note(store: Store, name: ExperimentName, note: str) -> None:
         for _ in range(ATTEMPTS):
             tip = store.shadow.ref(ref)
             if tip is None:
-                raise UnknownExperiment("{name} was removed meanwhile", name=name, hint="tensortime undelete")
+                raise gone(name)
             edited = edit_commit(store, staging, tip, note)
             if store.shadow.create_ref(ref, edited, tip):
                 sync_ref(store, ref)
@@ -36,6 +36,11 @@ def write_note(store: Store, name: ExperimentName, note: str) -> None:
         else:
             raise StoreBusy("other backups of {name} keep coming in between", name=name, hint="try again")
     fold_when_due(store)
+
+
+def gone(name: ExperimentName) -> UnknownExperiment:
+    """The error for an experiment that was removed since it was looked up."""
+    return UnknownExperiment("{name} was removed meanwhile", name=name, hint="tensortime undelete")
 
 
 def edit_commit(store: Store, staging: str, tip: Oid, note: str) -> Oid:
@@ -69,6 +74,8 @@ def add_tags(store: Store, target: Target, tags: Sequence[str]) -> None:
     """Tag the backup that was named. BadName for what can be no tag; then none is set."""
     checked = [tag_name(tag) for tag in tags]
     with store.in_use():
+        if store.shadow.ref(history.experiment_ref(target.experiment.name)) is None:
+            raise gone(target.experiment.name)
         for tag in checked:
             ref = tag_ref(target.experiment, tag)
             store.shadow.set_ref(ref, target.commit)

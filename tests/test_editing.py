@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from builders import Tree, run_cli, snapshot_of, user_git
 
+import tensortime
 from tensortime import api, editing
 from tensortime.errors import BadName, NoSpace, UnknownExperiment, UsageError
 from tensortime.history import Target
@@ -155,3 +156,24 @@ def test_a_note_for_an_experiment_that_is_removed_meanwhile(
     monkeypatch.setattr(editing, "refuse_older", removing)
     with pytest.raises(UnknownExperiment, match="old was removed meanwhile"):
         api.note("old", "x", directory=project.root)
+
+
+@pytest.mark.parametrize("verb", ["write_note", "add_tags"])
+def test_an_experiment_that_is_removed_meanwhile(
+    verb: str, project: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between looking it up and writing: nothing is said to be done that was not, and no tag is left without it."""
+    whole = getattr(editing, verb)
+
+    def late(*words: object) -> None:
+        tensortime.rm(["old"], directory=project.root)
+        whole(*words)
+
+    monkeypatch.setattr(editing, verb, late)
+    with pytest.raises(UnknownExperiment, match="removed meanwhile"):
+        if verb == "write_note":
+            api.note("old", "after", directory=project.root)
+        else:
+            api.tag("old", ["best"], directory=project.root)
+    assert tensortime.undelete(["old"], directory=project.root).returned[0].experiment == "old"
+    assert api.show("old", directory=project.root).experiment.tags == ()
