@@ -43,6 +43,9 @@ RESTORED_BITS = 0o1777
 """setuid and setgid are not given back: the bytes are the same, who may become whom is not ours to decide."""
 
 BATCH = 256
+RECORD_BYTES = 1 << 16
+"""What git's record of a worktree takes at least."""
+
 REDRAW_SECONDS = 0.2
 LINKS = ("auto", "reflink", "copy", "hardlink", "symlink")
 
@@ -151,7 +154,7 @@ def restore(
                 report = build(store, project, target, plan, partial, destination, how, monitor)
             except BaseException as problem:
                 discard(partial)
-                raise explain(problem, destination) from problem
+                raise explain(problem, store, plan, destination) from problem
     return replace(report, seconds=time.monotonic() - started)
 
 
@@ -367,8 +370,21 @@ def discard(partial: str) -> None:
         fsops.remove_tree(admin)
 
 
-def explain(problem: BaseException, destination: str) -> BaseException:
-    """The error that a person can act on."""
+def explain(problem: BaseException, store: Store, plan: Plan, destination: str) -> BaseException:
+    """The error that a person can act on. git does not always say that a disk is full; then there is too little room."""
+    if isinstance(problem, GitFailed):
+        needs = ((os.path.dirname(destination), plan.size()), (store.folder, RECORD_BYTES))
+        for folder, needed in needs:
+            free = fsops.free_space(folder)[0] if os.path.isdir(folder) else needed
+            if free < needed:
+                return NoSpace(
+                    "no room for {path}, {needed:,} bytes are needed and {free:,} are free: {problem}",
+                    path=destination,
+                    needed=needed,
+                    free=free,
+                    problem=str(problem),
+                    hint="name a destination on another disk; tensortime du and gc show and free what backups take",
+                )
     if isinstance(problem, OSError):
         if problem.errno in fsops.FULL:
             return NoSpace("no room for {path}: {problem}", path=destination, problem=problem.strerror)

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from builders import Entry, Tree, assert_same_tree, noise, snapshot_of
+from mounts import small_tmpfs
 from stores import Row, forge
 
 from tensortime import api, checkout
-from tensortime.errors import Damaged, TargetExists, TensorTimeError
+from tensortime.errors import Damaged, NoSpace, TargetExists, TensorTimeError
 
 LARGE = 2 << 20
 OLD_MODE = 0o400
@@ -300,3 +301,15 @@ def test_another_experiment_at_the_destination(tmp_path: Path, project: Path) ->
     Tree(out).file("notes.txt", b"mine")
     with pytest.raises(TargetExists, match="no restored experiment"):
         api.restore("exp", out, directory=project)
+
+
+def test_a_disk_that_is_full_is_said(project: Path, tmp_path: Path) -> None:
+    """Also where git was writing, which does not always say why it could not; nothing is left behind."""
+    with small_tmpfs(tmp_path / "disk", 2 << 20) as disk:
+        for number in range(4):
+            Tree(project).file(f"part{number}.txt", size=900_000)
+        api.backup(directory=project, name="wide")
+        with pytest.raises(NoSpace, match="no room") as caught:
+            api.restore("wide", disk / "here", directory=project)
+        assert "tensortime du" in str(caught.value.hint)
+        assert os.listdir(disk) == []
