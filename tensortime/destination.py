@@ -1,6 +1,5 @@
 """Where a restore may put files: only where nothing is. What is there already is looked at and named."""
 
-import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -103,20 +102,27 @@ def losses_in(store: Store, commit: Oid, admin: str, folder: str) -> list[str]:
         if mark not in DELETED and not is_cache(path) and (mark != b"!!" or path not in manifest.entries)
     ]
     for entry in manifest.entries.values():
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        try:
             if entry.kind in (FILE, SYMLINK) and not is_kept(os.fsencode(folder) + b"/" + entry.path, entry):
                 changed.append(text_of(entry.path))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except PermissionError:
+            changed.append(text_of(entry.path))
     changed += [text_of(path) for path in unlooked_at(store, admin, folder)]
     return sorted(set(changed))
 
 
 def unlooked_at(store: Store, admin: str, folder: str) -> Iterator[bytes]:
-    """What `git status` says nothing of: repositories that a person made around files of the backup, and files that a
-    person told git not to look at (`update-index --skip-worktree`, `--assume-unchanged`)."""
+    """What `git status` says nothing of: repositories that a person made around files of the backup, folders that
+    nobody may look into, and files that a person told git not to look at (`update-index --skip-worktree`,
+    `--assume-unchanged`)."""
     top = os.fsencode(folder)
-    for inner, folders, files in os.walk(top):
+    closed: list[OSError] = []
+    for inner, folders, files in os.walk(top, onerror=closed.append):
         if inner != top and b".git" in (*folders, *files):
             yield os.path.relpath(os.path.join(inner, b".git"), top)
+    yield from (os.path.relpath(os.fsencode(one.filename), top) for one in closed)
     listed = store.shadow.run("ls-files", "-v", "-z", git_dir=admin, work_tree=folder).stdout
     for row in listed.split(b"\0"):
         if row and (row[:1].islower() or row[:1] == b"S") and os.path.lexists(os.path.join(top, row[2:])):

@@ -329,9 +329,14 @@ def remove_tree(path: Path) -> None:
 
     def unlock_and_retry(function: Callable[..., object], name: Path, _: object) -> None:
         with contextlib.suppress(OSError):
-            os.chmod(os.path.dirname(name), 0o700)
-            os.chmod(name, 0o700, follow_symlinks=False) if os.path.islink(name) else os.chmod(name, 0o700)
-            function(name)
+            if name != path:  # what is around it is not ours
+                os.chmod(os.path.dirname(name), 0o700)
+            if not os.path.islink(name):
+                os.chmod(name, 0o700)
+            if function in (os.unlink, os.rmdir):
+                function(name)
+            else:
+                shutil.rmtree(name, ignore_errors=True)
 
     import shutil  # as above
 
@@ -391,6 +396,6 @@ def command_of(pid: int) -> str:
     """What a process is, in one line; empty where that cannot be known."""
     try:
         with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return os.fsdecode(file.read(4096).replace(b"\0", b" ").strip())
+            return " ".join(os.fsdecode(file.read(4096).replace(b"\0", b" ")).split())
     except OSError:
         return ""

@@ -321,3 +321,33 @@ def test_the_options_that_go_with_it(project: Path) -> None:
     """One experiment, and no --keep rule: anything else is a wrong call."""
     for words in (["a", "b"], [], ["a", "--keep-last", "1"], ["a", "--dry-run"]):
         assert run_cli("rm", "--worktree", *words, cwd=project).returncode == 2
+
+
+def without_rights(*words: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
+    """The command line as somebody whom modes hold back; root gives up the right to pass by them."""
+    rights = "-dac_override,-dac_read_search,-fowner"
+    prefix = ["setpriv", "--bounding-set", rights] if os.getuid() == 0 else []
+    command = [*prefix, sys.executable, "-m", "tensortime", *words]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_a_folder_that_nobody_may_look_into_is_no_unchanged_one(project: Path) -> None:
+    """git takes its files for deleted: it is named, and stays."""
+    folder = restored("second", project)
+    (folder / "src").chmod(0)
+    done = without_rights("rm", "--worktree", "second", cwd=project)
+    (folder / "src").chmod(0o755)
+    assert done.returncode == 1 and "holds what its backup does not: src" in done.stderr
+    assert (folder / "src/net.py").exists()
+
+
+def test_by_force_closed_folders_go_too(project: Path) -> None:
+    """Folders without any right, and links in folders that are read-only."""
+    folder = restored("second", project)
+    (folder / "src/link").symlink_to("net.py")
+    (folder / "data").chmod(0)
+    (folder / "src").chmod(0o555)
+    done = without_rights("rm", "--worktree", "second", "--force", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert not folder.exists() and os.listdir(project / "tensortime/.tmp") != ["worktree"]
+    assert not [name for name in os.listdir(project / "tensortime/.tmp") if name[:1].isdecimal()]
