@@ -21,14 +21,14 @@ from pathlib import Path
 DOCS = Path(__file__).parent
 EXAMPLE = DOCS.parent / "examples/digits"
 SHOWN_HOME = "/home/lin"
-COLUMNS, ROWS = 110, 60
+COLUMNS, ROWS = 100, 60
 
 PREPARED = "python make_data.py"
 """Runs before the picture begins."""
 
 SESSION = (
     "python train.py --lr 0.001",
-    'sed -i \'s/"relu"/"tanh"/\' train.py',
+    "perl -pi -e 's/relu/tanh/' train.py",
     "python train.py --lr 0.01 --epochs 3",
     "tensortime log",
     "tensortime diff lr0.001 @",
@@ -137,7 +137,7 @@ def on_terminal(line: str, folder: Path, variables: dict[str, str]) -> str:
 def draw(text: str) -> str:
     """A window with this text as SVG."""
     lines = text.rstrip("\n").split("\n")
-    width = round(2 * LEFT + COLUMNS * CELL)
+    width = round(2 * LEFT + max(cells(ESCAPE.sub("", line)) for line in lines) * CELL)
     height = TOP + len(lines) * LINE + LEFT - 4
     lights = "".join(
         f'<circle cx="{LEFT + 4 + 20 * index}" cy="20" r="6" fill="{colour}"/>'
