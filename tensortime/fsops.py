@@ -268,24 +268,6 @@ def take_lock(fd: int, shared: bool, deadline: float, lockless: bool) -> bool:
         time.sleep(0.05)
 
 
-@contextlib.contextmanager
-def locked_for_clients(path: Path) -> Iterator[bool]:
-    """Hold a file also for the machines that we serve it to; yields whether none of them holds it.
-
-    What a process there locks with flock arrives here as an fcntl lock, which flock does not see.
-    """
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        try:
-            fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            free = True
-        except OSError as problem:
-            free = problem.errno not in (errno.EWOULDBLOCK, errno.EACCES)
-        yield free
-    finally:
-        os.close(fd)
-
-
 def rename_to_new(source: Path, target: Path) -> None:
     """Move a folder to a name that must be free; an empty real folder there counts as free."""
     with contextlib.suppress(FileNotFoundError):

@@ -150,8 +150,8 @@ def holding(store: Store, trusted: bool) -> Iterator[None]:
             yield
         return
     lock = store.path(".lock")
-    with fsops.locked(lock, wait=LOCK_WAIT, lockless=False) as got, fsops.locked_for_clients(lock) as free:
-        if not got or not free:
+    with fsops.locked(lock, wait=LOCK_WAIT, lockless=False) as got:
+        if not got:
             pids = [pid for pid in fsops.lock_holders(lock) if pid != os.getpid()]
             named = [f"{pid} ({fsops.command_of(pid)[:80]})" for pid in pids]
             raise StoreBusy(

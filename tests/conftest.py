@@ -290,6 +290,7 @@ def sealed(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("HOME", str(world.home))
     monkeypatch.setenv("LANG", "C.UTF-8")
+    monkeypatch.setenv("TENSORTIME_PAGER", "")  # on a terminal of a test nobody presses q
     before = world.state()
     yield world
     started = world.canary.read_text() if world.canary.exists() else ""

@@ -18,7 +18,6 @@ from test_verify import flip, object_of, store
 
 import tensortime
 from tensortime import api, fsops, grace
-from tensortime.errors import StoreBusy
 from tensortime.formats import Digest, RelPath
 from tensortime.manifest import FILE, Manifest, ManifestEntry, encode_manifest
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
@@ -405,19 +404,3 @@ def test_a_thousand_experiments(project: Path) -> None:
     flip(shared)
     [found] = tensortime.verify(read_data="all", directory=project).problems
     assert len(found.experiments) == 300 and found.paths == ("data/shared.bin",)
-
-
-def test_a_machine_that_is_served_the_store_keeps_gc_out(project: Path) -> None:
-    """C04: on a file server the flock of a client is an fcntl lock: gc there sees it, and deletes nothing."""
-    tensortime.rm(["base"], directory=project)
-    code = (
-        "import fcntl, os, sys, time\nfd = os.open(sys.argv[1], os.O_RDWR)\n"
-        "fcntl.lockf(fd, fcntl.LOCK_SH)\nprint(1, flush=True)\ntime.sleep(60)\n"
-    )
-    words = [sys.executable, "-c", code, str(store(project) / ".lock")]
-    with subprocess.Popen(words, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout and holder.stdout.readline()
-        with pytest.raises(StoreBusy):
-            tensortime.gc(directory=project, trash=True)
-        holder.kill()
-    assert collect(project) > 0
