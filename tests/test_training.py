@@ -161,7 +161,8 @@ def test_c15_children_that_run_train_py_again_do_nothing(project: Tree, method: 
     )
     done = python("train.py", cwd=project.root)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "[None, None]"
+    # A child that begins late says its line after that of the parent, which did not need it.
+    assert "[None, None]" in done.stdout.splitlines()
     assert experiments(project) == ["x"]
     assert not (project.root / "t").exists()
 
