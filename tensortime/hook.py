@@ -284,22 +284,15 @@ def too_slow() -> "list[str]":
 
 def what_went_wrong(problem: BaseException) -> "list[str]":
     """One line for a backup that failed."""
-    from tensortime.errors import Message, TensorTimeError, message
+    from tensortime.errors import message
     from tensortime.messages import Translator, choose_language
     from tensortime.monitor import Stopped
-    from tensortime.terminal import bug_report, message_text
+    from tensortime.terminal import failure_message, message_text
 
     if isinstance(problem, Stopped):
         return too_slow()
-    if not isinstance(problem, TensorTimeError):
-        kind = f"{type(problem).__name__}: {problem}"
-        told: Message = message("{problem}; details in {file}", problem=kind, file=bug_report(problem))
-    elif str(problem.hint):
-        told = message("{problem} ({hint})", problem=problem.message, hint=problem.hint)
-    else:
-        told = problem.message
     tr = Translator(choose_language(os.environ))
-    return [message_text(message("NO BACKUP was made: {problem}", problem=told), tr)]
+    return [message_text(message("NO BACKUP was made: {problem}", problem=failure_message(problem)), tr)]
 
 
 def write(lines: "Sequence[str]") -> None:

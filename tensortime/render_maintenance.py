@@ -162,35 +162,19 @@ def parts_text(report: GcReport, tr: Translator) -> list[str]:
 def purge_text(report: PurgeReport, tr: Translator) -> list[str]:
     """What a purge took out, or would take out, and what of it is still somewhere."""
     names = names_text(report.paths, tr)
+    what = {"names": names, "size": size_text(report.bytes), "files": report.files}
+    where = {"experiments": names_text(report.experiments, tr), "count": report.commits}
     if not report.commits:
         lines = [tr("no backup has {names}", names=names)]
     elif report.dry_run:
         lines = [
-            tr(
-                "{names}: {size}, different files: {files}",
-                names=names,
-                files=report.files,
-                size=size_text(report.bytes),
-            ),
-            tr(
-                "would go out of {experiments}, backups and edits: {count}",
-                count=report.commits,
-                experiments=names_text(report.experiments, tr),
-            ),
+            tr("{names}: {size}, different files: {files}", **what),
+            tr("would go out of {experiments}, backups and edits: {count}", **where),
         ]
     else:
         lines = [
-            tr(
-                "purged {names}: {size} freed, different files: {files}",
-                names=names,
-                files=report.files,
-                size=size_text(report.bytes),
-            ),
-            tr(
-                "out of {experiments}, backups and edits: {count}",
-                count=report.commits,
-                experiments=names_text(report.experiments, tr),
-            ),
+            tr("purged {names}: {size} freed, different files: {files}", **what),
+            tr("out of {experiments}, backups and edits: {count}", **where),
         ]
     if report.still_needed:
         lines.append(

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TextIO
 
-from tensortime.errors import Message, message
+from tensortime.errors import Message, TensorTimeError, message
 from tensortime.messages import ENGLISH, Translator
 from tensortime.text import files_text, fit, printable, seconds_text, size_text
 
@@ -83,6 +83,16 @@ def bug_report(problem: BaseException) -> str:
             return file.name
     except OSError:
         return lines[-1].strip()
+
+
+def failure_message(problem: BaseException) -> Message:
+    """Why a backup failed, in one sentence: with what helps, or for what nobody expected with where it is written."""
+    if not isinstance(problem, TensorTimeError):
+        kind = f"{type(problem).__name__}: {problem}"
+        return message("{problem}; details in {file}", problem=kind, file=bug_report(problem))
+    if str(problem.hint):
+        return message("{problem} ({hint})", problem=problem.message, hint=problem.hint)
+    return problem.message
 
 
 class TerminalMonitor:

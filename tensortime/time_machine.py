@@ -314,16 +314,11 @@ def ask_note(tr: Translator) -> str:
 
 def warn(problem: Exception, tr: Translator) -> None:
     """One clear warning about a backup that failed; training goes on."""
-    if isinstance(problem, TensorTimeError):
-        told: Message | str = problem.message
-        if str(problem.hint):
-            told = message("{problem} ({hint})", problem=problem.message, hint=problem.hint)
-    else:
-        from tensortime.terminal import bug_report
+    from tensortime.terminal import failure_message
 
-        kind = f"{type(problem).__name__}: {problem}"
-        told = message("{problem}; details in {file}", problem=kind, file=bug_report(problem))
-    warn_line(message("NO BACKUP was made: {problem}; training goes on", problem=told), tr)
+    warn_line(
+        message("NO BACKUP was made: {problem}; training goes on", problem=failure_message(problem)), tr
+    )
 
 
 def warn_line(line: Message, tr: Translator) -> None:
