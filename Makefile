@@ -9,10 +9,10 @@ STAMP  := $(VENV)/.complete
 ARGS   ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo picture test lint format check clean
+.PHONY: help env demo picture test test-long lint format check clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 env: $(STAMP) ## make the environment (every other target does it by itself)
 
@@ -24,6 +24,9 @@ picture: $(STAMP) ## run a short session and draw it: docs/session.svg
 
 test: $(STAMP) ## run every test (make test ARGS="-k packs" runs some)
 	$(RUN) pytest $(ARGS)
+
+test-long: $(STAMP) ## run the long variants, which `make test` leaves out; this takes an hour
+	$(RUN) pytest -m long --timeout=3600 $(ARGS)
 
 lint: $(STAMP) ## check style and types
 	$(RUN) ruff check

@@ -7,9 +7,10 @@ must be as they were.
 """
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import pytest
 from builders import Entry, Tree, assert_same_tree, snapshot_of, user_git
@@ -220,9 +221,12 @@ class World(NamedTuple):
 def pytest_configure(config: pytest.Config) -> None:
     """Keep what the suite was started with, before the world is sealed."""
     config.stash[STRICT] = bool(os.environ.get("TENSORTIME_CI"))
+    config.stash[TRIED] = Counter()
 
 
 STRICT = pytest.StashKey[bool]()
+TRIED = pytest.StashKey[Counter[str]]()
+"""What was tried so often, in this process and in those that have ended."""
 EXCUSE = "cannot be installed:"
 """A skip with a reason that begins like this is accepted in CI too: nothing could have been done about it."""
 
@@ -243,17 +247,48 @@ def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """In CI a test that was skipped is a failure."""
+    """In CI a test that was skipped is a failure. A worker of pytest-xdist hands over what it tried."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["tried"] = dict(session.config.stash[TRIED])
     if session.exitstatus == pytest.ExitCode.OK and unexcused(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Name them."""
+    """Name them, and say how much was tried."""
+    if tried := config.stash[TRIED]:
+        counts = (f"{count:,} {what}" for what, count in sorted(tried.items()))
+        terminalreporter.line(f"tried: {', '.join(counts)}")
     if skipped := unexcused(config):
         terminalreporter.section("skipped, and TENSORTIME_CI accepts no skips", red=True)
         for line in skipped:
             terminalreporter.line(line)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Add what a worker of pytest-xdist tried; one that crashed says nothing."""
+    config: pytest.Config = node.config  # type: ignore[attr-defined]
+    sums = config.stash[TRIED]
+    sums.update(getattr(node, "workeroutput", {}).get("tried", {}))
+
+
+class Tally(Protocol):
+    """Counts what a test tried."""
+
+    def __call__(self, what: str, count: int = 1) -> None:
+        """Add to the sum of `what`, a plural: "kills", "power-loss states"."""
+
+
+@pytest.fixture(scope="session")
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """For tests that try many states, kills, schedules or flips: the sums stand at the end of the session."""
+    tried = request.config.stash[TRIED]
+
+    def add(what: str, count: int = 1) -> None:
+        tried[what] += count
+
+    return add
 
 
 @pytest.fixture(scope="session")
