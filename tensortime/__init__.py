@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tensortime.api import backup, diff, log, note, restore, settings, show, tag
     from tensortime.errors import TensorTimeError
     from tensortime.maintenance import doctor, gc, purge, verify
+    from tensortime.portable import export_experiment, import_file
     from tensortime.time_machine import TimeMachine
     from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
 
@@ -24,7 +25,9 @@ __all__ = [
     "diff",
     "doctor",
     "du",
+    "export_experiment",
     "gc",
+    "import_file",
     "log",
     "note",
     "purge",
@@ -44,6 +47,8 @@ _HOMES = {
     "gc": "maintenance",
     "purge": "maintenance",
     "verify": "maintenance",
+    "export_experiment": "portable",
+    "import_file": "portable",
     "TimeMachine": "time_machine",
     "TensorTimeError": "errors",
     "backup": "api",

@@ -217,6 +217,42 @@ def restore(
     )
 
 
+@app.command(
+    cls=Verb, help=tr("Write an experiment with its history into one file, to be read or imported elsewhere.")
+)
+def export(
+    experiment: Exp,
+    file: Annotated[str, typer.Argument(metavar="FILE", help=tr("A new file, FILE.zip or FILE.tar."))],
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime export`."""
+    from tensortime import portable_commands
+    from tensortime.commands import Common
+
+    raise typer.Exit(portable_commands.export(Common(directory, store, as_json), experiment, file))
+
+
+@app.command(
+    "import", cls=Verb, help=tr("Take in an experiment from a file that export wrote; all of it is checked.")
+)
+def import_(
+    file: Annotated[str, typer.Argument(metavar="FILE", help=tr("What tensortime export wrote."))],
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help=tr("Another name for the experiment."))
+    ] = None,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime import`."""
+    from tensortime import portable_commands
+    from tensortime.commands import Common
+
+    raise typer.Exit(portable_commands.import_(Common(directory, store, as_json), file, name))
+
+
 @app.command(cls=Verb, help=tr("Give an experiment another note."))
 def note(
     experiment: Exp,

@@ -14,7 +14,9 @@ from tensortime.formats import iso_time
 from tensortime.reports import (
     BackupReport,
     DoctorReport,
+    ExportReport,
     GcReport,
+    ImportReport,
     Problem,
     PurgeReport,
     RestoreReport,
@@ -123,6 +125,37 @@ def restore_json(report: RestoreReport) -> dict[str, object]:
         "placed": {method: report.placed.get(method, 0) for method in methods},
         "skipped": [{"path": one.path, "reason": one.reason} for one in report.skipped],
         "changed": list(report.changed),
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def export_json(report: ExportReport) -> dict[str, object]:
+    """The document of `export --json`."""
+    return {
+        "experiment": report.experiment,
+        "commit": report.commit,
+        "path": report.path,
+        "backups": report.backups,
+        "files": report.files,
+        "bytes": report.bytes,
+        "size": report.size,
+        "unlisted": list(report.unlisted),
+        "skipped": [{"path": one.path, "reason": one.reason} for one in report.skipped],
+        "seconds": round(report.seconds, 3),
+    }
+
+
+def import_json(report: ImportReport) -> dict[str, object]:
+    """The document of `import --json`."""
+    return {
+        "experiment": report.experiment,
+        "commit": report.commit,
+        "note": report.note,
+        "time": iso_time(report.time_ns),
+        "backups": report.backups,
+        "files": report.files,
+        "bytes": report.bytes,
+        "stored_bytes": report.stored_bytes,
         "seconds": round(report.seconds, 3),
     }
 

@@ -7,7 +7,7 @@
     │   ├── NoStore  UnknownExperiment  AmbiguousName  UnknownPath
     ├── Damaged                     exit 5   bytes in the store are missing or wrong
     ├── StoreBusy                   exit 6   another process holds the store
-    └── GitFailed  NoGit  NoSpace  StoreUnusable  UnsupportedFormat  TargetExists  Protected
+    └── GitFailed  NoGit  NoSpace  StoreUnusable  UnsupportedFormat  TargetExists  BadBundle  Protected
 
 A message is a template and its values, so that a face can put it into another language; `str()` is
 the English text. A message says what is wrong, the hint what to do.
@@ -88,6 +88,12 @@ class TargetExists(TensorTimeError):
     """Something is already at the place where files should appear."""
 
     kind = "target-exists"
+
+
+class BadBundle(TensorTimeError):
+    """A file to import is none, or not whole, or tries what it must not."""
+
+    kind = "bad-bundle"
 
 
 class Protected(TensorTimeError):

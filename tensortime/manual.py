@@ -30,6 +30,8 @@ EXAMPLES = {
     "show": "tensortime show @ train.py",
     "diff": "tensortime diff @~1 @ --patch",
     "restore": "tensortime restore @~1 --path train.py",
+    "export": "tensortime export @ baseline.zip",
+    "import": "tensortime import baseline.zip",
     "note": 'tensortime note @ "lr 3e-4, warmup 500"',
     "tag": "tensortime tag @ paper keep",
     "config": "tensortime config --json",

@@ -347,10 +347,16 @@ def restore_text(report: RestoreReport, tr: Translator) -> list[str]:
     if report.changed:
         changed = listed(report.changed, tr)
         lines.append(tr("changed while they were backed up, perhaps mixed: {paths}", paths=changed))
-    for one in report.skipped[:LISTED]:
+    return [*lines, *missing_lines(report.skipped, tr)]
+
+
+def missing_lines(skipped: Sequence[Skipped], tr: Translator) -> list[str]:
+    """What a backup should have held and could not."""
+    lines = []
+    for one in skipped[:LISTED]:
         facts = {"path": printable(one.path), "reason": printable(tr.known(one.reason))}
         lines.append(tr("NOT in this backup: {path}: {reason}", **facts))
-    more = len(report.skipped) - LISTED
+    more = len(skipped) - LISTED
     if more > 0:
         lines.append(tr("NOT in this backup: {count} more, tensortime show names them", count=more))
     return lines

@@ -163,6 +163,55 @@ class RestoreReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportReport:
+    """What one export wrote."""
+
+    experiment: ExperimentName
+    commit: Oid
+    path: str
+    backups: int
+    """How many backups are in it."""
+    files: int
+    bytes: int
+    """Of the files of the backup that was asked for."""
+    size: int
+    """Bytes of the file that was written."""
+    unlisted: tuple[str, ...] = ()
+    """Paths that a zip cannot show under their names; `import` brings them."""
+    skipped: tuple[Skipped, ...] = ()
+    """What the backup should have held and could not: it is not in the file either."""
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 the backup itself was not whole."""
+        return 3 if self.skipped else 0
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What one import brought."""
+
+    experiment: ExperimentName
+    wanted: ExperimentName
+    """The name in the file; another one where that was taken."""
+    commit: Oid
+    note: str
+    time_ns: int
+    backups: int
+    files: int
+    bytes: int
+    stored_bytes: int
+    """New bytes in the store."""
+    seconds: float = 0.0
+
+    @property
+    def exit_code(self) -> int:
+        """0 done."""
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """Something in a store that is missing or wrong, and who needs it."""
 

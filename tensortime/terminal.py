@@ -18,6 +18,8 @@ WORDS = {
     "rewrite": message("writing packs anew"),
     "purge": message("purging"),
     "repair": message("repairing"),
+    "export": message("exporting"),
+    "import": message("importing"),
 }
 PATIENCE = 1.0
 """Seconds before a step shows its progress."""

@@ -78,6 +78,25 @@ VERBS: dict[str, Verb] = {
             Option(("--json",), None, "One JSON document on stdout, nothing else there."),
         ),
     ),
+    "export": Verb(
+        "Write an experiment with its history into one file, to be read or imported elsewhere.",
+        ("EXP", "FILE"),
+        (
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
+    "import": Verb(
+        "Take in an experiment from a file that export wrote; all of it is checked.",
+        ("FILE",),
+        (
+            Option(("--name",), "NAME", "Another name for the experiment."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
     "note": Verb(
         "Give an experiment another note.",
         ("EXP", "TEXT"),

@@ -17,16 +17,16 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
-    upkeep_commands  maintenance_commands  completion  overview
+    upkeep_commands  maintenance_commands  portable_commands  completion  overview
     time_machine  commands  hook  manual
     pager
-    terminal  prompt  render_diff  render_maintenance
+    terminal  prompt  render_diff  render_maintenance  portable_text
     render  documents  upkeep_text
     recollection
     text
-    api  upkeep  maintenance
+    api  upkeep  maintenance  portable
     lookup
-    extraction  purging  health
+    extraction  purging  health  exporting  importing
     snapshot  checkout  editing  stored  present  usage  clearance  fsck  prune
     repair  grace
     garbage
@@ -40,8 +40,8 @@ LAYERS = """
     reports  differences  store  ignoring  trees  collector
     mending  environment  statcache  experiments
     pushed  interpreter  machine  launch  trackers  notebook
-    shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover
-    gitcommand  redaction  messages  packreader  withdrawn  condemned
+    shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover  unpacking
+    gitcommand  redaction  messages  packreader  withdrawn  condemned  bundle
     errors  formats  fsops  packs  ranks  chinese  commandline  verbs  landmarks  credentials
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
@@ -51,7 +51,7 @@ LEVEL = {
 }
 TOP = {"__init__", "__main__"}
 FACES = {"cli", "commands", "hook", "time_machine", "__main__", "maintenance_commands", "upkeep_commands"}
-FACES |= {"completion"}
+FACES |= {"completion", "portable_commands"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ VERBS = {
     "show": ("show", "base"),
     "config": ("config",),
     "restore": ("restore", "base"),
+    "export": ("export", "base", "../base.zip"),
+    "import": ("import", "../base.zip"),
     "du": ("du", "base", "--paths"),
     "rm": ("rm", "--keep-last", "1"),
     "rm --worktree": ("rm", "--worktree", "--force", "base"),
@@ -61,6 +64,9 @@ def prepare(verb: str, tree: Tree) -> None:
         (folder / "notes.txt").write_text("mine")
     if verb == "verify":
         (tree.root / "tensortime/.shadow/refs/experiments/gone").write_text("1" * 40 + "\n")
+    if verb == "import":
+        run_cli("export", "base", "../base.zip", cwd=tree.root)
+        shutil.rmtree(tree.root / "tensortime")
     if verb.startswith("undelete"):
         run_cli("rm", "base", cwd=tree.root)
 
