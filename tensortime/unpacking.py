@@ -38,7 +38,10 @@ class Stream:
         inflater, parts, left = zlib.decompressobj(), [], size + 1
         while not inflater.eof:
             data = self._data[self._at :] or self._block()
-            part = inflater.decompress(data, left)
+            try:
+                part = inflater.decompress(data, left)
+            except zlib.error as problem:
+                raise PackDamaged("it cannot be unpacked") from problem
             rest = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
             self._hasher.update(data[: len(data) - len(rest)])
             self._data, self._at = rest, 0
