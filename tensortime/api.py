@@ -38,6 +38,7 @@ from tensortime.monitor import SILENT, Monitor
 from tensortime.names import ExperimentName
 from tensortime.project import Place, refuse_store_around, refuse_wide_project
 from tensortime.ranks import is_off
+from tensortime.records import with_live_metrics
 from tensortime.store import Store, create_store, open_store
 from tensortime.trailers import plain
 
@@ -158,7 +159,7 @@ def log(
     """The experiments of this project, newest first; `everything`: all of the store."""
     place, _ = locate(directory, store)
     own, catalog = visible(place, open_store(place.store))
-    shown = (catalog if everything else own).experiments
+    shown = with_live_metrics(place.store, (catalog if everything else own).experiments)
     return LogReport(shown, catalog.damaged, len(catalog.experiments) - len(shown))
 
 
@@ -172,8 +173,11 @@ def show(experiment: str, *, directory: PathLike | None = None, store: PathLike 
         meta = history.read_meta(opened.shadow, items)
         facts = history.read_facts(opened.shadow, target.commit)
         entries = history.read_history(opened.shadow, target.experiment.commit)
+    described = history.described(target.experiment.name, target.commit, facts, target.experiment.tags)
+    if target.number == target.experiment.backups:
+        [described] = with_live_metrics(opened.folder, [described])
     return ShowReport(
-        history.described(target.experiment.name, target.commit, facts, target.experiment.tags),
+        described,
         entries,
         history.run_of(meta),
     )

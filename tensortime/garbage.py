@@ -16,7 +16,7 @@ from typing import NamedTuple
 from tensortime.errors import Message, message
 from tensortime.formats import Digest, text_of
 from tensortime.gitobjects import GitObjects, read_whole
-from tensortime.leftovers import Leftover, find_leftovers, size_of
+from tensortime.leftovers import Leftover, appended, find_leftovers, size_of, unowned
 from tensortime.packreader import PackDamaged
 from tensortime.packs import FANOUT_END, OID_SIZE, PACK_HEADER
 from tensortime.project import read_parent
@@ -77,6 +77,8 @@ class Facts:
     leftovers: tuple[Leftover, ...]
     damaged: int
     """Bytes in `.objects/damaged`."""
+    records: Mapping[str, tuple[Leftover, float]] = field(default_factory=dict)
+    """See `leftovers.appended`."""
     withdrawn: Withdrawn = field(default_factory=Withdrawn)
     trusted: bool = True
     """Whether locks can be relied on."""
@@ -161,6 +163,7 @@ def read_facts(store: Store, now: float, *, alone: bool) -> Facts:
         tuple(half_packs(folder, now - (STALE_SECONDS if alone else DEAD_SECONDS))),
         tuple(find_leftovers(store, now, alone=alone)),
         size_of(aside),
+        appended(store, now),
         read_withdrawn(store.folder),
         alone,
     )
@@ -237,6 +240,7 @@ def make_plan(
         objects = tuple(
             (digest_of(node), one) for node, one in sorted(reach.objects.items()) if node not in live
         )
+        leftovers = (*leftovers, *unowned(facts.records, roots, dropped))
     if not no_git:
         packs, rewrites = judge_packs(facts.packs, live, {*facts.withdrawn.packs, *superseded}, condemned)
         loose = tuple(

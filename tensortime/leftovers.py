@@ -6,10 +6,12 @@ Only what is old enough to have no owner counts, and what no process can be writ
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tensortime import fsops
+from tensortime.reach import EXPERIMENT, TRASHED, Root
+from tensortime.records import record_folders, records_folder
 from tensortime.store import DEAD_SECONDS, STALE_SECONDS, Store
 
 HALF_PACK = re.compile(r"(tmp_(pack|idx|rev|mtimes|bitmap)_|\.tmp-).*")
@@ -88,3 +90,30 @@ def size_of(top: str) -> int:
             with contextlib.suppress(OSError):
                 total += os.lstat(os.path.join(folder, name)).st_blocks * 512
     return total
+
+
+def appended(store: Store, now: float) -> dict[str, tuple[Leftover, float]]:
+    """What experiments have appended, by their names, and by `@<time>` of the trash; with the seconds since the last."""
+    found = {}
+    for name, last in record_folders(store.folder).items():
+        path = records_folder(store.folder, name)
+        found[name] = Leftover(path, size_of(path)), now - last
+    return found
+
+
+def unowned(
+    records: Mapping[str, tuple[Leftover, float]], roots: Sequence[Root], dropped: Sequence[Root]
+) -> Iterator[Leftover]:
+    """What was appended by experiments that are gone: at once where they go now, else when it is a day old."""
+    owners = {owner_of(root) for root in roots}
+    going = {owner_of(root) for root in dropped}
+    for name, (folder, age) in records.items():
+        if name not in owners and (name in going or age > DEAD_SECONDS):
+            yield folder
+
+
+def owner_of(root: Root) -> str:
+    """The name under `.records/` that belongs to a root; empty where none does."""
+    if root.kind == TRASHED:
+        return "@" + root.ref.split("/")[2]
+    return root.name if root.kind == EXPERIMENT else ""

@@ -19,7 +19,15 @@ KNOWN_FEATURES: frozenset[str] = frozenset()
 
 OWN_FOLDERS = (".shadow", ".objects", ".cache", ".tmp")
 WRITTEN_TO = (
-    *(*OWN_FOLDERS, ".lock", ".objects/blake3", ".shadow/config", ".shadow/info", ".shadow/objects"),
+    *(
+        *OWN_FOLDERS,
+        ".lock",
+        ".records",
+        ".objects/blake3",
+        ".shadow/config",
+        ".shadow/info",
+        ".shadow/objects",
+    ),
     *(".shadow/objects/pack", ".shadow/refs", ".shadow/refs/experiments", ".shadow/worktrees"),
     *(".shadow/refs/tags", ".shadow/refs/trash", ".shadow/refs/pins", ".shadow/packed-refs", ".shadow/HEAD"),
 )

@@ -25,6 +25,7 @@ RECORDED = (
     "default",
     "its commit {oid} is missing or damaged",
     "its commit {oid} is no backup: {problem}",
+    "its middle is left out: {count} bytes",
     "its path is longer than {limit} bytes",
     "left out so that the command could start at once",
     "no python on PATH",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tensortime import fsops, history, intake
+from tensortime import fsops, history, intake, records
 from tensortime.commits import (
     RUNNING,
     Run,
@@ -22,7 +22,7 @@ from tensortime.commits import (
 from tensortime.environment import host_id
 from tensortime.errors import StoreBusy
 from tensortime.findings import Scan
-from tensortime.formats import Oid, RelPath, bytes_of, is_under, text_of
+from tensortime.formats import META, Oid, RelPath, bytes_of, is_under, text_of
 from tensortime.ignoring import FILE_NAME, Rules
 from tensortime.intake import Intake
 from tensortime.names import ExperimentName, default_name, free_name
@@ -57,6 +57,8 @@ class Begun:
     params: Mapping[str, object]
     """Those of the experiment so far, and what this backup adds."""
     metrics: Mapping[str, object]
+    kept: records.Kept = records.NOTHING_KEPT
+    """What the experiment has appended meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def begin(session: Session, catalog: history.Catalog) -> Begun:
     wanted = options.name or default_name(datetime.fromtimestamp(now / 1e9), options.note)
     existing = catalog.find(wanted) if options.joins else None
     if existing is not None:
+        kept = records.read_records(session.store.folder, existing.name)
         return Begun(
             existing.name,
             existing.commit,
@@ -89,9 +92,12 @@ def begin(session: Session, catalog: history.Catalog) -> Begun:
             options.note or existing.note,
             time_ns,
             {**existing.params, **options.params},
-            {**existing.metrics, **options.metrics},
+            {**existing.metrics, **kept.metrics, **options.metrics},
+            kept,
         )
-    taken = catalog.taken_names() | folders_in(session.store)
+    taken = (
+        catalog.taken_names() | folders_in(session.store) | records.names_with_records(session.store.folder)
+    )
     return Begun(free_name(wanted, taken), None, 1, options.note, time_ns, options.params, options.metrics)
 
 
@@ -120,7 +126,7 @@ def publish(
         whole, told = gathered, facts
         if options.only is not None and begun.parent is not None:
             whole, told = on_top_of(store, begun.parent, gathered, options.only, facts)
-        commit = commit_contents(session, writer, whole, begun, told)
+        commit = commit_contents(session, writer, with_records(whole, begun.kept), begun, told)
         try:
             writer.finish()
         except OSError as problem:
@@ -128,9 +134,23 @@ def publish(
         ref = history.experiment_ref(begun.name)
         if store.shadow.create_ref(ref, commit, begun.parent or NO_OID):
             sync_ref(store, ref)
+            records.note_metrics(store.folder, begun.name, options.metrics)
             return report_of(session, begun, commit, whole, writer.bytes)
         catalog, writer = history.read_catalog(store.shadow), session.writer()
     raise StoreBusy("other backups of {name} keep coming in between", name=begun.name, hint="try again")
+
+
+def with_records(gathered: Gathered, kept: records.Kept) -> Gathered:
+    """What was gathered, and what the experiment has appended."""
+    if kept == records.NOTHING_KEPT:
+        return gathered
+    contents = replace(gathered.contents, extra={**gathered.contents.extra, **kept.files})
+    return replace(gathered, contents=contents, skipped=(*gathered.skipped, *skipped_records(kept)))
+
+
+def skipped_records(kept: records.Kept) -> list[Skipped]:
+    """What of the records could not be stored."""
+    return [Skipped(path, reason) for path, reason in kept.left_out]
 
 
 def held_by(session: Session, gathered: Gathered) -> Callable[[bytes, bool], bool]:
@@ -197,8 +217,9 @@ def on_top_of(
             name: data for name, data in added.extra.items() if name in RUNNING and name not in older.extra
         }
         added = replace(added, extra=extra)
+    anew = (*only, META)  # the records are read again at each backup
     kept = (
-        one for one in history.skipped_in(below) if not any(is_under(bytes_of(one.path), top) for top in only)
+        one for one in history.skipped_in(below) if not any(is_under(bytes_of(one.path), top) for top in anew)
     )
     contents = overlay(older, added, only)
     whole = replace(gathered, contents=contents, skipped=(*kept, *gathered.skipped), below=below)
@@ -260,7 +281,7 @@ def report_of(session: Session, begun: Begun, commit: Oid, gathered: Gathered, p
         small=len(contents.small),
         large=len(contents.large),
         ignored=tuple(gathered.found.ignored),
-        skipped=tuple(taken.skipped),
+        skipped=(*taken.skipped, *skipped_records(begun.kept)),
         changed=changed_paths(taken),
         outside=tuple(
             LinkOut(text_of(one.path), text_of(one.target), one.files, one.bytes, one.complete)

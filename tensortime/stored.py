@@ -25,8 +25,14 @@ class Stored:
         with history.damage_in(target):
             self.lines = self.shadow.tree_lines(target.commit)
             prefix = b"\t" + META + b"/"
+            # The records tell nothing that is compared, and are the longest.
             self.meta = history.read_meta(
-                self.shadow, [tree_item(line) for line in self.lines if prefix in line]
+                self.shadow,
+                [
+                    tree_item(line)
+                    for line in self.lines
+                    if prefix in line and prefix + b"records/" not in line
+                ],
             )
             self.manifest = history.manifest_of(self.meta)
             self.outputs, self.first_run = made_later(self.shadow, target, self.manifest)

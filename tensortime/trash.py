@@ -40,6 +40,7 @@ from tensortime.history import (
 from tensortime.inventory import Choice, RemovalPlan, Restored, Returned, Trash, Trashed
 from tensortime.names import free_name
 from tensortime.project import admin_folder, read_parent
+from tensortime.records import put_into_trash, take_out_of_trash
 from tensortime.retention import PROTECTING
 from tensortime.shadow import Ref, Shadow, ref_has_moved
 from tensortime.store import Store
@@ -125,6 +126,8 @@ def remove(store: Store, experiments: Sequence[Experiment]) -> None:
                 tag = ref.name.rpartition("/")[2]
                 moves.append((ref.name, f"{TRASH}{when}/@{one.name}/{tag}", ref.oid))
         move_refs(store, moves)
+        for when, one in enumerate(reversed(experiments), now):
+            put_into_trash(store.folder, one.name, when)
 
 
 def move_refs(store: Store, moves: Sequence[Move]) -> None:
@@ -182,6 +185,8 @@ def undelete(store: Store, texts: Sequence[str]) -> tuple[Returned, ...]:
                 tag = ref.rpartition("/")[2] if f"/@{was}/" in ref else None
                 moves.append((ref, experiment_ref(name) if tag is None else f"{TAGS}{name}/{tag}", oid))
         move_refs(store, moves)
+        for one, back in zip(chosen.values(), returned, strict=True):
+            take_out_of_trash(store.folder, one.removed_ns, back.experiment)
     return tuple(returned)
 
 

@@ -37,7 +37,7 @@ LAYERS = """
     walk
     glances
     findings  hunks  conditions  pairs  inventory
-    reports  differences  store  ignoring  trees  collector
+    reports  differences  store  ignoring  trees  records  collector
     mending  environment  statcache  experiments
     pushed  interpreter  machine  launch  trackers  notebook
     shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover  unpacking
