@@ -4,6 +4,7 @@ The parameters of `TimeMachine(backup_dir, exp_dir, exp_suffix)` and `backup(ign
 tensortime 0.1.0, by position and by keyword.
 """
 
+import atexit
 import contextlib
 import functools
 import os
@@ -11,6 +12,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from tensortime import ranks
 from tensortime.errors import (
@@ -27,6 +29,10 @@ from tensortime.errors import (
 from tensortime.messages import Translator
 from tensortime.names import ExperimentName, default_name, problem_of, suggest_name
 from tensortime.reports import BackupReport
+from tensortime.whereabouts import begun_by_hook, configured_strict, start_folder, store_with
+
+if TYPE_CHECKING:
+    from tensortime.recorder import Recorder
 
 PathLike = str | os.PathLike[str]
 
@@ -68,6 +74,13 @@ class TimeMachine:
         """The experiment's name, once there is a backup."""
         self._wanted = None if exp_dir is None else self._name_of(exp_dir)
         self._lock = threading.Lock()
+        self._starting = threading.RLock()
+        self._store = ""
+        self._joined: ExperimentName | None = None
+        self._recorder: Recorder | None = None
+        self._may_record: bool | None = None
+        """Whether this process is the one that records; None: to be found out."""
+        self._has_complained = False
         # Asked for here, as in 0.1.0: before the data are loaded, while the person still looks.
         if exp_dir is None and exp_suffix is None and can_ask():
             self.note = ask_note(self.tr)
@@ -107,7 +120,8 @@ class TimeMachine:
         expect(note, "note", (str,), optional=True)
         expect(params, "params", (Mapping,), optional=True)
         expect(metrics, "metrics", (Mapping,), optional=True)
-        if ranks.why_not_here(os.environ) is not None:
+        self._may_record = ranks.why_not_here(os.environ) is None
+        if not self._may_record:
             return NOTHING_DONE
         with self._lock:
             if note is not None:
@@ -128,6 +142,66 @@ class TimeMachine:
                     raise
                 warn(problem, self.tr)
                 return NOTHING_DONE
+
+    def record(self, /, *, step: object = None, **values: object) -> None:
+        """Record values, such as `loss=0.1`; `tensortime log` shows the last of each, the next backup holds all.
+
+        Some microseconds a call: it may be called at every step. Until there is an experiment (the first `backup()`)
+        they are held in memory. On other ranks and in child processes nothing is done.
+
+        Raises:
+            TypeError: without a value. TensorTimeError: any failure, if `strict`.
+        """
+        if not values or "time" in values:
+            wrong = 'has a "time" of its own' if values else "takes values by name, such as loss=0.1"
+            raise TypeError(f"record() {wrong}")
+        if self._may_record is None:
+            self._may_record = ranks.why_not_here(os.environ) is None
+        if not self._may_record:
+            return
+        try:
+            recorder = self._recorder or self._start_recording()
+            if recorder.is_own:
+                recorder.record(values if step is None else {"step": step, **values})
+        except Exception as problem:  # noqa: BLE001 - whatever it is, it is not worth a training
+            self._complain(problem)
+
+    def _start_recording(self) -> "Recorder":
+        """What appends; to the experiment, if there is one by now."""
+        from tensortime.recorder import Recorder
+
+        with self._starting:
+            if self._recorder is None:
+                self._recorder = Recorder()
+                atexit.register(tell_of_missing, self._recorder, self)
+                begun = self.experiment or self._begun_elsewhere()
+                store = self._store or (begun and store_with(begun, self.backup_dir))
+                if begun and store:
+                    self._attach(store, begun)
+            return self._recorder
+
+    def _attach(self, store: str, experiment: ExperimentName) -> None:
+        """Let what is recorded go to an experiment, if anything is."""
+        self._store = store
+        if self._recorder is not None:
+            try:
+                self._recorder.attach(store, experiment)
+            except OSError as problem:
+                self._complain(problem)
+
+    def _complain(self, problem: Exception) -> None:
+        """Warn, once, that something cannot be recorded; with `strict` raise."""
+        from tensortime import lookup
+        from tensortime.terminal import failure_message
+
+        if isinstance(problem, OSError):
+            problem = lookup.environment_failure(self._store, problem)
+        if self.strict or configured_strict():
+            raise problem
+        if not self._has_complained:
+            told = failure_message(problem)
+            warn_line(message("NOT recorded: {problem}; training goes on", problem=told), self.tr)
+        self._has_complained = True
 
     def _name_of(self, text: str) -> ExperimentName:
         """The experiment name nearest to `text`; BadName if nothing of it can be one. Said where it differs."""
@@ -151,6 +225,15 @@ class TimeMachine:
             told = {"variable": "TENSORTIME_EXPERIMENT", "problem": problem.message}
             warn_line(message("{variable} has no effect: {problem}", **told), self.tr)
             return None
+
+    def _begun_elsewhere(self) -> ExperimentName | None:
+        """The experiment that `run`, an earlier try of this job, or the shell hook began for this process."""
+        with self._starting:
+            if self._joined is None:
+                self._joined = self._named_by_environment()
+            if self._joined is None and self._wanted is None:
+                self._joined = begun_by_hook(self.backup_dir)
+            return self._joined
 
     def _is_surroundings(self, problem: UsageError) -> bool:
         """Whether the call was right and the folder around it is not.
@@ -178,9 +261,7 @@ class TimeMachine:
         monitor = TerminalMonitor(sys.stderr, PREFIX, tr=self.tr)
         if ignore and add is not None:
             monitor.warn(message("ignore has no effect together with add"))
-        joined = None if self.experiment is not None else self._named_by_environment()
-        if joined is None and self.experiment is None and self._wanted is None:
-            joined = begun_by_hook(self.backup_dir)
+        joined = None if self.experiment is not None else self._begun_elsewhere()
         name = self.experiment or joined or self._wanted
         if name is None and self._suffix and self.note != self._suffix:
             # Both were given: the suffix is what the name is looked for by.
@@ -204,6 +285,8 @@ class TimeMachine:
         finally:
             monitor.clear()
         self.experiment, self._tells_note = report.experiment, False
+        if report.experiment is not None:
+            self._attach(report.store, report.experiment)
         for line in render.backup_text(report, self.tr):
             write_line(sys.stderr, PREFIX + line)
         return report
@@ -235,53 +318,14 @@ def translator(store: str | None = None) -> Translator:
     return language.translator(start_folder(), store)
 
 
-def configured_strict() -> bool:
-    """Whether the project's configuration asks for errors instead of warnings."""
-    from tensortime import lookup
-
-    with contextlib.suppress(TensorTimeError, OSError):
-        return lookup.locate(start_folder())[1].strict
-    return False
-
-
-def start_folder() -> str | None:
-    """Where the project is looked for: the current folder if the script lies in it, else the script's folder.
-
-    Slurm, Hydra and Ray start a script in a folder of their own. None: the current folder.
-    """
-    script = getattr(sys.modules.get("__main__"), "__file__", None)
-    if not isinstance(script, str) or not os.path.exists(script) or is_installed(os.path.realpath(script)):
-        return None
-    folder = os.path.dirname(os.path.realpath(script))
-    try:
-        here = os.path.realpath(os.getcwd())
-    except OSError:
-        return folder
-    from tensortime.project import start_of
-
-    return start_of(folder, here)
-
-
-def begun_by_hook(backup_dir: str | None) -> ExperimentName | None:
-    """The experiment that the shell hook began for this very command, just before it started."""
-    from tensortime import handover, lookup
-
-    place, _ = lookup.locate(start_folder(), backup_dir)
-    experiment = handover.claim(os.path.join(place.store, ".cache"), place.project)
-    return None if experiment is None or problem_of(experiment) else ExperimentName(experiment)
-
-
-def is_installed(script: str) -> bool:
-    """Whether a script is Python's or a package's, as with pytest or `python -m cProfile`: no word on the project."""
-    import sysconfig
-
-    places = {os.path.dirname(os.path.realpath(sys.executable)), os.path.dirname(sys.executable)}
-    for scheme in (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user")):
-        paths = sysconfig.get_paths(scheme)
-        places |= {paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")}
-    around = {os.path.realpath(place) for place in places if place}
-    packages = {"site-packages", "dist-packages"}.intersection(script.split("/"))
-    return bool(packages) or any(script.startswith(place.rstrip("/") + "/") for place in around)
+def tell_of_missing(recorder: "Recorder", machine: TimeMachine) -> None:
+    """At the end of the program: a warning if something that was recorded is in no experiment."""
+    if not recorder.is_own or not recorder.missing or ranks.why_not_here(os.environ) is not None:
+        return
+    lost = message("records that are lost, as they could not be written: {count}", count=recorder.missing)
+    if not recorder.is_open:
+        lost = message("records that are lost, as no backup was made: {count}", count=recorder.missing)
+    warn_line(lost, machine.tr)
 
 
 def can_ask() -> bool:

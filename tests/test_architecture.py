@@ -22,7 +22,7 @@ LAYERS = """
     pager
     terminal  prompt  render_diff  render_maintenance  portable_text
     render  documents  upkeep_text
-    recollection
+    recollection  recorder  whereabouts
     text
     api  upkeep  maintenance  portable
     lookup

@@ -25,7 +25,7 @@ from tensortime.errors import (
     TensorTimeError,
     UsageError,
 )
-from tensortime.time_machine import start_folder
+from tensortime.whereabouts import start_folder
 
 PACKAGE = str(Path(tensortime.__file__).parent.parent)
 
