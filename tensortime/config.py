@@ -45,6 +45,8 @@ class Config:
     """Patterns of symbolic links that are stored as what is behind them."""
     ignore: tuple[str, ...] = ()
     """Patterns to leave out; `.ttignore` and the `ignore` argument come after them."""
+    metrics: tuple[str, ...] = ()
+    """Patterns of files, from the project's top, out of which metrics are read."""
     backup_dir: str | None = None
     max_store: int | None = None
     """Bytes that the store may take."""
@@ -225,6 +227,7 @@ CHECKS: dict[str, Callable[[object], object]] = {
     "hardlink": check_patterns,
     "follow": check_patterns,
     "ignore": check_patterns,
+    "metrics": check_patterns,
     "backup_dir": check_text,
     "max_store": check_size,
     "lang": check_language,

@@ -21,6 +21,7 @@ from tensortime.commits import (
 )
 from tensortime.environment import host_id
 from tensortime.errors import StoreBusy
+from tensortime.experiments import Experiment
 from tensortime.findings import Scan
 from tensortime.formats import META, Oid, RelPath, bytes_of, is_under, text_of
 from tensortime.ignoring import FILE_NAME, Rules
@@ -32,7 +33,7 @@ from tensortime.repository import nested_heads
 from tensortime.session import Collector, Session
 from tensortime.shadow import NO_OID
 from tensortime.store import Store
-from tensortime.trailers import BackupFacts
+from tensortime.trailers import BackupFacts, plain
 from tensortime.trees import Contents
 from tensortime.walk import LONGEST_TTIGNORE
 
@@ -92,13 +93,27 @@ def begin(session: Session, catalog: history.Catalog) -> Begun:
             options.note or existing.note,
             time_ns,
             {**existing.params, **options.params},
-            {**existing.metrics, **kept.metrics, **options.metrics},
+            {**existing.metrics, **metrics_written(session, existing), **kept.metrics, **options.metrics},
             kept,
         )
     taken = (
         catalog.taken_names() | folders_in(session.store) | records.names_with_records(session.store.folder)
     )
     return Begun(free_name(wanted, taken), None, 1, options.note, time_ns, options.params, options.metrics)
+
+
+def metrics_written(session: Session, experiment: Experiment) -> dict[str, object]:
+    """The metrics in the files that are configured for that, as far as they were written since the experiment began."""
+    patterns = session.options.metric_files
+    if not patterns:
+        return {}
+    from tensortime.metricfiles import metrics_of_files
+    from tensortime.redaction import redact_named
+
+    backups = history.read_history(session.store.shadow, experiment.commit)
+    began_ns = min((one.time_ns for one in backups), default=experiment.time_ns)
+    found = metrics_of_files(session.place.project, patterns, began_ns, session.monitor)
+    return {name: redact_named(name, plain(value)) for name, value in found.items()}
 
 
 def folders_in(store: Store) -> set[str]:

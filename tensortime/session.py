@@ -41,6 +41,8 @@ class BackupOptions:
     """Put only these paths on top of the experiment's newest backup."""
     params: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, object] = field(default_factory=dict)
+    metric_files: tuple[str, ...] = ()
+    """Patterns of files out of which metrics are read."""
     rehash: bool = False
     """Read every file, whatever the stat cache says."""
     large_size: int = 1 << 20

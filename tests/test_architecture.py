@@ -36,7 +36,7 @@ LAYERS = """
     history  project  scan  folding  hardlinks  comparison  retention
     walk
     glances
-    findings  hunks  conditions  pairs  inventory
+    metricfiles  findings  hunks  conditions  pairs  inventory
     reports  differences  store  ignoring  trees  records  collector
     mending  environment  statcache  experiments
     pushed  interpreter  machine  launch  trackers  notebook

@@ -46,6 +46,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         hardlink = ["data/*.bin"]
         follow = ["data"]
         ignore = ["*.tmp"]
+        metrics = ["metrics.json", "logs/*.csv"]
         backup_dir = "/scratch/store"
         max_store = "200GB"
         lang = "zh"
@@ -57,6 +58,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         hardlink=("data/*.bin",),
         follow=("data",),
         ignore=("*.tmp",),
+        metrics=("metrics.json", "logs/*.csv"),
         backup_dir="/scratch/store",
         max_store=200 * 1000**3,
         lang="zh",
