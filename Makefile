@@ -7,6 +7,7 @@ BIN    := $(VENV)/bin
 RUN    := $(BIN)/python -m
 STAMP  := $(VENV)/.complete
 ARGS   ?=
+SPREAD := -n auto --maxprocesses=4 --dist=worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help env demo picture test test-long lint format check clean
@@ -23,10 +24,10 @@ picture: $(STAMP) ## run a short session and draw it: docs/session.svg
 	@$(BIN)/python docs/picture.py
 
 test: $(STAMP) ## run every test (make test ARGS="-k packs" runs some)
-	$(RUN) pytest $(ARGS)
+	$(RUN) pytest $(SPREAD) $(ARGS)
 
 test-long: $(STAMP) ## run the long variants, which `make test` leaves out; this takes an hour
-	$(RUN) pytest -m long --timeout=3600 $(ARGS)
+	$(RUN) pytest $(SPREAD) -m long --timeout=3600 $(ARGS)
 
 lint: $(STAMP) ## check style and types
 	$(RUN) ruff check

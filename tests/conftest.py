@@ -6,14 +6,16 @@ all of them pointing at a decoy repository. After each test the decoy, the home 
 must be as they were.
 """
 
+import compileall
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import pytest
 from builders import Entry, Tree, assert_same_tree, snapshot_of, user_git
+from terminals import PACKAGE
 
 FOREIGN = ("GIT_", "XDG_", "TENSORTIME", "LC_")
 """Prefixes of variables that no test may inherit from whoever started it."""
@@ -176,6 +178,21 @@ class World(NamedTuple):
         """All that no test may change."""
         return snapshot_of(self.home.parent)
 
+    def glance(self) -> dict[str, tuple[int, ...]]:
+        """What differs where something was changed: `state` reads every byte, and this comes after every test."""
+        found = {}
+        for folder, folders, files in os.walk(self.home.parent):
+            for name in folders + files:
+                facts = os.lstat(path := os.path.join(folder, name))
+                found[path] = (
+                    facts.st_mode,
+                    facts.st_ino,
+                    facts.st_size,
+                    facts.st_mtime_ns,
+                    facts.st_ctime_ns,
+                )
+        return found
+
     def leaks(self) -> dict[str, str]:
         """What a git hook, a careless shell or an attacker leaves in the environment."""
         programs, config = self.home / "bin", str(self.home / ".gitconfig")
@@ -219,9 +236,14 @@ class World(NamedTuple):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep what the suite was started with, before the world is sealed."""
+    """Keep what the suite was started with, before the world is sealed.
+
+    The package is compiled once here: under PYTHONDONTWRITEBYTECODE each of thousands of processes would do it.
+    """
     config.stash[STRICT] = bool(os.environ.get("TENSORTIME_CI"))
     config.stash[TRIED] = Counter()
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(os.path.join(PACKAGE, "tensortime"), quiet=2)
 
 
 STRICT = pytest.StashKey[bool]()
@@ -248,8 +270,9 @@ def skip_reason(report: pytest.TestReport | pytest.CollectReport) -> str:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI a test that was skipped is a failure. A worker of pytest-xdist hands over what it tried."""
+    tried = session.config.stash[TRIED]
     if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["tried"] = dict(session.config.stash[TRIED])
+        session.config.workeroutput["tried"] = dict(tried)
     if session.exitstatus == pytest.ExitCode.OK and unexcused(session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
@@ -315,8 +338,22 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(home.root, decoy.root, canary)
 
 
+@pytest.fixture(scope="session")
+def untouched(world: World) -> Callable[[], None]:
+    """Asserts that the world is as it was when this was last called."""
+    seen, state = world.glance(), world.state()
+
+    def look() -> None:
+        nonlocal seen, state
+        if world.glance() != seen:
+            before, state, seen = state, world.state(), world.glance()
+            assert_same_tree(before, state)
+
+    return look
+
+
 @pytest.fixture(autouse=True)
-def sealed(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def sealed(world: World, untouched: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     """Seal the environment of one test, and see afterwards that nothing got out of it."""
     for name in list(os.environ):
         if name.startswith(FOREIGN + LAUNCHERS) or name in LAUNCHED | TERMINAL:
@@ -326,9 +363,8 @@ def sealed(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("HOME", str(world.home))
     monkeypatch.setenv("LANG", "C.UTF-8")
     monkeypatch.setenv("TENSORTIME_PAGER", "")  # on a terminal of a test nobody presses q
-    before = world.state()
     yield world
     started = world.canary.read_text() if world.canary.exists() else ""
     world.canary.unlink(missing_ok=True)
     assert not started, f"a program of the user's configuration was started: {started}"
-    assert_same_tree(before, world.state())
+    untouched()

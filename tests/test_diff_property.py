@@ -69,10 +69,7 @@ def named(changes: Sequence[FileChange]) -> set[bytes]:
     return found
 
 
-@pytest.mark.usefixtures("eager_cache")
-@pytest.mark.timeout(600)  # making a failure small takes its time
-@settings(
-    max_examples=40,
+SETTINGS = settings(
     deadline=None,
     derandomize=True,
     database=None,
@@ -82,11 +79,33 @@ def named(changes: Sequence[FileChange]) -> set[bytes]:
         HealthCheck.function_scoped_fixture,
     ],
 )
-@given(trees, trees, st.tuples(*[st.booleans()] * MOST))
+STATES = given(trees, trees, st.tuples(*[st.booleans()] * MOST))
+
+
+@pytest.mark.usefixtures("eager_cache")
+@pytest.mark.timeout(600)  # making a failure small takes its time
+@settings(SETTINGS, max_examples=20)
+@STATES
 def test_a_diff_tells_all_and_nothing_else(
     tmp_path: Path, first: Folder, second: Folder, choice: tuple[bool, ...]
 ) -> None:
     """From one backup to the next, back, to the project as it is, and from each to itself."""
+    assert_told(tmp_path, first, second, choice)
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("eager_cache")
+@settings(SETTINGS, max_examples=400)
+@STATES
+def test_diffs_of_many_states(
+    tmp_path: Path, first: Folder, second: Folder, choice: tuple[bool, ...]
+) -> None:
+    """The same of twenty times as many."""
+    assert_told(tmp_path, first, second, choice)
+
+
+def assert_told(tmp_path: Path, first: Folder, second: Folder, choice: tuple[bool, ...]) -> None:
+    """Back up one state, turn it into the other but for what `choice` keeps, and compare all diffs."""
     kept = frozenset(name for name, keep in zip(sorted(first.children), choice, strict=False) if keep)
     with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
         tree = Tree(Path(folder) / "project")

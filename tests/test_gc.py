@@ -16,7 +16,7 @@ from test_damage_listing import replace_meta
 from test_verify import drop_from_pack, flip, object_of, oid_of, place_of, store
 
 import tensortime
-from tensortime import api, commits, folding
+from tensortime import api, commits, folding, prune
 from tensortime.errors import StoreBusy, StoreUnusable
 from tensortime.gitobjects import GitObjects
 from tensortime.reach import read_reach
@@ -477,10 +477,11 @@ def test_shortcuts_that_a_persons_git_wrote_do_not_mislead(project: Path) -> Non
     assert_round_trip(project, "other")
 
 
-def test_a_running_backup_keeps_gc_out(project: Path) -> None:
+def test_a_running_backup_keeps_gc_out(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """gc waits some seconds, then names the process that holds the store; exit code 6; nothing was deleted."""
     rm(project, "base")
     before = files(project)
+    monkeypatch.setattr(prune, "LOCK_WAIT", 0.1)
     with open(store(project) / ".lock") as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         with pytest.raises(StoreBusy, match="in use"):

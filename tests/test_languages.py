@@ -65,6 +65,19 @@ def test_log_has_columns_for_metrics_and_the_parameters_that_differ(project: Tre
     assert "lr" not in narrow[0].split()
 
 
+HELP = """
+import sys
+from tensortime.__main__ import main
+for verb in sys.argv[1:]:
+    sys.argv = ["tensortime", verb, "--help"]
+    try:
+        main()
+    except SystemExit as end:
+        assert not end.code
+    print(chr(12))
+"""
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("columns", [80, 60])
 def test_every_help_page_fits_and_is_in_the_language(project: Tree, language: str, columns: int) -> None:
@@ -73,10 +86,9 @@ def test_every_help_page_fits_and_is_in_the_language(project: Tree, language: st
     page = on_terminal("-m", "tensortime", "--help", cwd=project.root, columns=columns, variables=variables)
     verbs = re.findall(r"^  ([a-z]+)  ", page, re.MULTILINE)
     assert {"backup", "log", "show", "restore", "note", "tag", "config"} <= set(verbs)
-    for verb in verbs:
-        page = on_terminal(
-            "-m", "tensortime", verb, "--help", cwd=project.root, columns=columns, variables=variables
-        )
+    pages = on_terminal("-c", HELP, *verbs, cwd=project.root, columns=columns, variables=variables)
+    for verb, page in zip(verbs, pages.removesuffix("\f\n").split("\f\n"), strict=True):
+        assert f"tensortime {verb} " in page
         assert [line for line in page.splitlines() if columns_of(line) > columns] == [], verb
         assert bool(HAN.search(page)) == (language == "zh")
         rows = re.findall(r"^  (?:-|[A-Z])\S.*\n(?:  {6}.*\n)*", page, re.MULTILINE)
