@@ -41,8 +41,9 @@ LAYERS = """
     mending  environment  statcache  experiments
     pushed  interpreter  machine  launch  trackers  notebook
     shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover  unpacking
-    gitcommand  redaction  messages  packreader  withdrawn  condemned  bundle
-    errors  formats  fsops  packs  ranks  chinese  commandline  verbs  landmarks  credentials
+    gitcommand  redaction  messages  packreader  withdrawn  condemned  bundle  closeness
+    errors  formats  fsops  packs  ranks  chinese  commandline  verbs  landmarks  credentials  tables
+    arrays  gaps
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
 
