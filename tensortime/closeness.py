@@ -9,13 +9,12 @@ import struct
 import sys
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from types import ModuleType
 from typing import IO, Any
 
 from tensortime.arrays import SIZES, Array, NotNumeric, arrays_of, metadata_of, only_numeric
-from tensortime.gaps import TINY, Gap, Number, distance
+from tensortime.gaps import TINY, Closeness, Gap, Number, distance
 from tensortime.tables import SUFFIXES as TABLES
 from tensortime.tables import compare_tables
 
@@ -40,30 +39,6 @@ CODES = {
 
 IN_DOUBLES = "bBhHiIfd"
 """Numbers that a double holds exactly, so that numpy says the same as Python."""
-
-
-@dataclass(frozen=True, slots=True)
-class Closeness:
-    """How far two numeric files lie apart."""
-
-    gaps: tuple[Gap, ...]
-    """The arrays that differ, in the order of the first file; none where only the bytes around equal numbers do."""
-
-    @property
-    def max_abs(self) -> float | None:
-        """The largest absolute difference; None where something else than numbers differs."""
-        return largest([one.max_abs for one in self.gaps])
-
-    @property
-    def max_rel(self) -> float | None:
-        """The largest relative difference; None where something else than numbers differs."""
-        return largest([one.max_rel for one in self.gaps])
-
-
-def largest(values: Sequence[float | None]) -> float | None:
-    """The largest of all, unless one of them is not known."""
-    known = [one for one in values if one is not None]
-    return max(known, default=0.0) if len(known) == len(values) else None
 
 
 def is_numeric(path: bytes) -> bool:

@@ -3,7 +3,9 @@
 Outputs (see `pairs`) are effects, all other paths are causes: data, or code.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from tensortime.conditions import (
     command_of,
@@ -15,6 +17,7 @@ from tensortime.conditions import (
     named,
 )
 from tensortime.differences import (
+    CHANGED,
     FILE,
     SYMLINK,
     Causes,
@@ -25,12 +28,16 @@ from tensortime.differences import (
     FileFacts,
     ValueChange,
 )
+from tensortime.errors import Damaged
 from tensortime.formats import text_of
 from tensortime.hunks import changes_between, count_lines, hunks_of, is_binary, lines_of
 from tensortime.pairs import Item, Pair, State, comparable, output_rule, pair_up, with_renames
 
 READ_AT_ONCE = 32 << 20
 """Bytes of small files of each state that are held in memory."""
+
+MOST_NUMBERS = 64 << 20
+"""Bytes of outputs whose numbers are compared: five seconds where all of them differ and there is no numpy."""
 
 
 def compare(a: State, b: State, *, patch: bool = False) -> DiffReport:
@@ -39,8 +46,12 @@ def compare(a: State, b: State, *, patch: bool = False) -> DiffReport:
     is_output = output_rule(a, b)
     pairs = with_renames(pairs, is_output)
     code, data, outputs = list[FileChange](), list[FileChange](), list[FileChange]()
+    numbers = Numbers(a, b)
     for pair, change, is_data in described(a, b, pairs, patch, is_output):
-        (outputs if is_output(pair) else data if is_data else code).append(change)
+        if is_output(pair):
+            outputs.append(numbers.compared(pair, change))
+        else:
+            (data if is_data else code).append(change)
     known = Known(a, b)
     causes = Causes(
         known.command(),
@@ -53,6 +64,34 @@ def compare(a: State, b: State, *, patch: bool = False) -> DiffReport:
     )
     effects = Effects(known.values("metrics", a.metrics, b.metrics), tuple(outputs))
     return DiffReport(a.side, b.side, causes, effects, left_out, tuple(known.unknown))
+
+
+class Numbers:
+    """Compares the numbers in outputs, as long as that takes a moment."""
+
+    def __init__(self, a: State, b: State) -> None:
+        self.a, self.b, self.left = a, b, MOST_NUMBERS
+
+    def compared(self, pair: Pair, change: FileChange) -> FileChange:
+        """An output that differs, with how far its numbers lie apart where it is called like a file of numbers."""
+        from tensortime.closeness import compare_numbers, is_numeric  # 10 ms that most diffs need not pay
+
+        if change.change != CHANGED or [item.kind for item in pair.items] != [FILE, FILE]:
+            return change
+        if not is_numeric(pair.path):
+            return change
+        old_size, new_size = (item.size for item in pair.items)
+        if old_size + new_size > self.left:
+            return replace(change, too_large=True)
+        self.left -= old_size + new_size
+        # One that cannot be read any more is told by what is known of it.
+        with (
+            contextlib.suppress(OSError, Damaged),
+            self.a.open(pair.path) as old,
+            self.b.open(pair.path) as new,
+        ):
+            return replace(change, closeness=compare_numbers(pair.path, old, old_size, new, new_size))
+        return change
 
 
 class Known:

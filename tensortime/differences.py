@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 
 from tensortime.formats import Oid
+from tensortime.gaps import Closeness
 from tensortime.names import ExperimentName
 
 ADDED, REMOVED, CHANGED = "added", "removed", "changed"
@@ -119,6 +120,10 @@ class FileChange:
     """None for what is no text, or too large to compare line by line."""
     hunks: tuple[Hunk, ...] = ()
     """Only where they were asked for."""
+    closeness: Closeness | None = None
+    """How far the numbers lie apart; of outputs alone, and None where they were not compared."""
+    too_large: bool = False
+    """The numbers of an output were not compared, as that would take too long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -220,6 +220,9 @@ def trash_json(trash: "Trash", limit: int | None) -> dict[str, object]:
 
 def diff_json(report: "DiffReport") -> dict[str, object]:
     """The document of `diff --json`."""
+    from tensortime.suspects import suspects_of
+    from tensortime.verdict_documents import suspect_json
+
     causes, effects = report.causes, report.effects
     metrics = [{**value_json(one), "delta": one.delta} for one in effects.metrics]
     return {
@@ -235,6 +238,7 @@ def diff_json(report: "DiffReport") -> dict[str, object]:
             "environment": [value_json(one) for one in causes.environment],
             "machine": [value_json(one) for one in causes.machine],
         },
+        "ranked": [suspect_json(one) for one in suspects_of(causes)],
         "effects": {"metrics": metrics, "outputs": [path_json(one) for one in effects.outputs]},
         "left_out": [{"path": one.path, "by": one.by, "files": one.files} for one in report.left_out],
         "unknown": list(report.unknown),
@@ -269,6 +273,8 @@ def value_json(change: "ValueChange") -> dict[str, object]:
 
 def path_json(change: "FileChange") -> dict[str, object]:
     """A path that differs."""
+    from tensortime.verdict_documents import closeness_json
+
     hunks = [
         {
             "old_start": hunk.old_start,
@@ -288,6 +294,7 @@ def path_json(change: "FileChange") -> dict[str, object]:
         "lines_added": change.lines_added,
         "lines_removed": change.lines_removed,
         "hunks": hunks,
+        "numbers": closeness_json(change.closeness),
     }
 
 

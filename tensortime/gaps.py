@@ -32,6 +32,30 @@ class Gap:
     new: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Closeness:
+    """How far two numeric files lie apart."""
+
+    gaps: tuple[Gap, ...]
+    """The arrays that differ, in the order of the first file; none where only the bytes around equal numbers do."""
+
+    @property
+    def max_abs(self) -> float | None:
+        """The largest absolute difference; None where something else than numbers differs."""
+        return largest([one.max_abs for one in self.gaps])
+
+    @property
+    def max_rel(self) -> float | None:
+        """The largest relative difference; None where something else than numbers differs."""
+        return largest([one.max_rel for one in self.gaps])
+
+
+def largest(values: Sequence[float | None]) -> float | None:
+    """The largest of all, unless one of them is not known."""
+    known = [one for one in values if one is not None]
+    return max(known, default=0.0) if len(known) == len(values) else None
+
+
 def distance(old: Sequence[Number], new: Sequence[Number]) -> tuple[float, float]:
     """The largest absolute and the largest relative difference of two equally long rows, neither of them empty."""
     try:
@@ -59,3 +83,15 @@ def distance_one_by_one(old: Sequence[Number], new: Sequence[Number]) -> tuple[f
             apart = share = math.inf
         widest, relative = max(widest, apart), max(relative, share)
     return widest, relative
+
+
+def short_number(value: float | None) -> str:
+    """A small or large number as one writes it: 3e-2, 1.2e-7, 0.5, 12."""
+    if value is None:
+        return "?"
+    plain = f"{value:.2g}"
+    text = plain if 0.1 <= abs(float(plain)) < 1e6 or value == 0 else f"{value:.1e}"
+    mantissa, exponential, exponent = text.partition("e")
+    if not exponential:
+        return text
+    return f"{mantissa.removesuffix('.0')}e{int(exponent)}"

@@ -7,7 +7,8 @@ backup holds, or should have held; so is what lies in a folder where an experime
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from io import BytesIO
+from typing import IO, NamedTuple
 
 from blake3 import blake3
 
@@ -83,6 +84,8 @@ class State:
     packages: Mapping[str, str] | None = None
     read: Callable[[Sequence[RelPath]], Mapping[RelPath, bytes]] = lambda _: {}
     """The bytes of small files (of links: their targets); one that cannot be read now is missing."""
+    open: Callable[[RelPath], IO[bytes]] = lambda _: BytesIO()
+    """A file, small or large, to be read from any place in it. OSError, Damaged."""
 
 
 def items_of(

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import IO
 
 from blake3 import blake3
 
@@ -77,6 +78,7 @@ def of_project(
         left_out=frozenset({*ignored, *unread, *hidden}),
         packages=decode_packages(meta[b"packages.txt"]) if b"packages.txt" in meta else None,
         read=looks.read,
+        open=looks.open,
     )
 
 
@@ -146,6 +148,10 @@ class Looks:
         return (twin is not None and twin.size == file.size) or (
             twin is None and file.size in self.gone_sizes
         )
+
+    def open(self, path: RelPath) -> IO[bytes]:
+        """A file to be read from any place in it."""
+        return os.fdopen(self.source.open(self.found[path]), "rb")
 
     def read(self, paths: Sequence[RelPath]) -> Mapping[RelPath, bytes]:
         """The bytes of small files; one that cannot be read any more is missing."""

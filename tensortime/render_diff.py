@@ -14,6 +14,7 @@ from tensortime.differences import (
     REMOVED,
     RENAMED,
     SYMLINK,
+    Causes,
     CommandChange,
     DiffReport,
     FileChange,
@@ -22,7 +23,9 @@ from tensortime.differences import (
     Side,
     ValueChange,
 )
+from tensortime.gaps import Gap, short_number
 from tensortime.messages import Translator
+from tensortime.suspects import suspects_of
 from tensortime.text import cells, files_text, fit, fit_middle, pad, printable, quoted, size_text
 
 SHOWN = 10
@@ -33,6 +36,9 @@ WIDEST_NAME = 36
 
 LONGEST_LINE = 400
 """Cells of a line of code on a terminal: more is what a program wrote."""
+
+SUSPECTED = 3
+"""So many of the causes are named as the likeliest."""
 
 DIGITS = 6
 """Of a number, where they tell it from the other."""
@@ -101,10 +107,22 @@ def diff_text(report: DiffReport, style: Style, *, patch: bool = False) -> list[
         lines += rows or [tr("none that is known")]
         rows = [line for label, found in below for line in category(label, found, labels, style)]
         if rows:
-            lines += ["", style.paint(tr("EFFECTS"), "heading"), *rows]
+            lines += ["", style.paint(tr("EFFECTS"), "heading"), *rows, *suspect_lines(causes, labels, style)]
     lines += ["", *said] if said else []
     if patch:
         lines += [line for change in causes.code for line in patch_lines(change, style)]
+    return lines
+
+
+def suspect_lines(causes: Causes, labels: int, style: Style) -> list[str]:
+    """The causes that most likely explain the effects, where there is more than one to choose from."""
+    tr, suspects = style.tr, suspects_of(causes)
+    if len(suspects) < 2:
+        return []
+    lines = ["", style.paint(tr("LIKELIEST"), "heading")]
+    for one in suspects[:SUSPECTED]:
+        row = Row(printable(one.key), tr(one.why.template))
+        lines += category(tr(one.category), [row], labels, style)
     return lines
 
 
@@ -242,11 +260,44 @@ def changed_row(change: FileChange, old: FileFacts, new: FileFacts, tr: Translat
         return Row(what, facts_text(old, None, tr), printable(new.target or "?"))
     if change.lines_added is not None and change.lines_removed is not None:
         counts = ((f"+{change.lines_added}", "added"), (f"-{change.lines_removed}", "removed"))
-        return Row(what, "", parts=(*counts, *([(mode[2:], "")] if mode else [])))
+        numbers = numbers_text(change, tr)
+        rest = [(text, "") for text in (numbers and " " + numbers, mode[2:]) if text]
+        return Row(what, "", parts=(*counts, *rest))
+    numbers = numbers_text(change, tr)
+    if numbers:
+        return Row(what, numbers + mode)
     before, after = size_text(old.size), size_text(new.size)
     if before == after and old.digest and new.digest:
         return Row(what, f"{before}, {short(old.digest)}", short(new.digest) + mode)
     return Row(what, before, after + mode)
+
+
+def numbers_text(change: FileChange, tr: Translator) -> str:
+    """How far the numbers of an output lie apart: of the first array that differs; empty where nobody knows."""
+    if change.too_large:
+        return tr(
+            "{size}, too large to compare its numbers", size=size_text(change.new.size if change.new else 0)
+        )
+    closeness = change.closeness
+    if closeness is None:
+        return ""
+    if not closeness.gaps:
+        return tr("every number is equal")
+    text = gap_text(closeness.gaps[0], tr)
+    more = len(closeness.gaps) - 1
+    return tr("{gap}, and {count} more", gap=text, count=more) if more else text
+
+
+def gap_text(gap: Gap, tr: Translator) -> str:
+    """How one array differs."""
+    name = fit_middle(printable(gap.name), WIDEST_NAME)
+    if not gap.problem:
+        facts = {"distance": short_number(gap.max_abs), "relative": short_number(gap.max_rel)}
+        return tr("{array} differs by {distance} (relative {relative})", array=name, **facts).lstrip()
+    if gap.problem in ("shape", "type"):
+        return f"{name} {printable(gap.old)} -> {printable(gap.new)}".lstrip()
+    word = {"missing": tr("missing"), "extra": tr("added")}.get(gap.problem) or tr("differs")
+    return f"{name} {word}".lstrip()
 
 
 def short(digest: str) -> str:

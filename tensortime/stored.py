@@ -1,12 +1,15 @@
 """A backup, or two of them, as `diff` compares them."""
 
+import io
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import IO
 
 from tensortime import history
 from tensortime.commits import contents_of
 from tensortime.differences import Side
 from tensortime.errors import Damaged
-from tensortime.formats import META, Oid, RelPath, bytes_of, text_of
+from tensortime.formats import META, Digest, Oid, RelPath, bytes_of, text_of
 from tensortime.manifest import FILE, SMALL, SYMLINK, Manifest
 from tensortime.packages import decode_packages
 from tensortime.packs import Kind, object_id
@@ -21,7 +24,7 @@ class Stored:
     """What is read of a backup."""
 
     def __init__(self, store: Store, target: history.Target) -> None:
-        self.shadow, self.target = store.shadow, target
+        self.store, self.shadow, self.target = store, store.shadow, target
         with history.damage_in(target):
             self.lines = self.shadow.tree_lines(target.commit)
             prefix = b"\t" + META + b"/"
@@ -65,6 +68,13 @@ class Stored:
             with history.damage_in(target):
                 return read_blobs(shadow, {path: items[path].identity or b"" for path in paths})
 
+        def opened(path: RelPath) -> IO[bytes]:
+            item = items[path]
+            if not item.large:
+                return io.BytesIO(read([path])[path])
+            digest = Digest("blake3:" + (item.identity or b"").hex())
+            return os.fdopen(self.store.sidecar().open_object(digest, item.size), "rb")
+
         name, number = target.experiment.name, target.number
         first = self.first_run
         return State(
@@ -79,6 +89,7 @@ class Stored:
             facts.metrics,
             None if packages is None else decode_packages(packages),
             read,
+            opened,
         )
 
 

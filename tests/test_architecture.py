@@ -22,6 +22,7 @@ LAYERS = """
     pager
     terminal  prompt  render_diff  render_maintenance  portable_text
     render  documents  upkeep_text
+    verdict_documents
     recollection  recorder  whereabouts
     text
     api  upkeep  maintenance  portable
@@ -36,7 +37,8 @@ LAYERS = """
     history  project  scan  folding  hardlinks  comparison  retention
     walk
     glances
-    metricfiles  findings  hunks  conditions  pairs  inventory
+    metricfiles  findings  hunks  conditions  pairs  inventory  verdict
+    suspects
     reports  differences  store  ignoring  trees  records  collector
     mending  environment  statcache  experiments
     pushed  interpreter  machine  launch  trackers  notebook

@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tensortime import arrays, closeness, gaps, tables
-from tensortime.closeness import Closeness, compare_numbers
-from tensortime.gaps import Gap
+from tensortime.closeness import compare_numbers
+from tensortime.gaps import Closeness, Gap
 
 ROW = [0.0, 1.0, -2.5, 1e-3]
 
