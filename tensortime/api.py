@@ -43,6 +43,7 @@ from tensortime.store import Store, create_store, open_store
 from tensortime.trailers import plain
 
 if TYPE_CHECKING:
+    from tensortime.backlog import Backlog
     from tensortime.differences import DiffReport
     from tensortime.experiments import Experiment
     from tensortime.manifest import ManifestEntry
@@ -66,6 +67,7 @@ def backup(
     command: Sequence[str] | None = None,
     typed_in: str | None = None,
     large_until: float | None = None,
+    backlog: Backlog | None = None,
     monitor: Monitor = SILENT,
 ) -> BackupReport:
     """Back up the project, or with `add` put only these paths on top of an experiment's newest backup.
@@ -73,7 +75,7 @@ def backup(
     `joins`: continue the experiment called `name` if there is one, instead of starting `name-2`. Left out, `add`
     joins, without `name` the newest experiment. `from_shell`: made for a command that a person types, so the Python
     whose packages are recorded is not this one but that of the shell; `command`, `typed_in`: that command, and where.
-    `large_until`: see BackupOptions. With TENSORTIME=off nothing is done, and the report's experiment
+    `large_until`: see BackupOptions; `backlog`: see snapshot.back_up. With TENSORTIME=off nothing is done, and the report's experiment
     is None. Raises TensorTimeError; nothing is published then.
     """
     check_texts(note=note, name=name or "")
@@ -108,7 +110,7 @@ def backup(
     )
     newest = add is not None and name is None and joins is None
     collector = start_collecting(place.project, command, typed_in, from_shell=from_shell, whole=add is None)
-    return back_up(place, options, collector, newest=newest, monitor=monitor)
+    return back_up(place, options, collector, newest=newest, backlog=backlog, monitor=monitor)
 
 
 def recorded(values: Mapping[str, object] | None) -> dict[str, object]:
@@ -119,7 +121,13 @@ def recorded(values: Mapping[str, object] | None) -> dict[str, object]:
 
 
 def back_up(
-    place: Place, options: BackupOptions, collector: Collector, *, newest: bool, monitor: Monitor
+    place: Place,
+    options: BackupOptions,
+    collector: Collector,
+    *,
+    newest: bool,
+    monitor: Monitor,
+    backlog: Backlog | None = None,
 ) -> BackupReport:
     """Open the store, making it first if there is none, and make the backup; `newest`: in the newest experiment."""
     from tensortime import snapshot
@@ -131,7 +139,7 @@ def back_up(
         if own:
             options = replace(options, name=own[0].name)
         try:
-            report = snapshot.back_up(place, opened, options, collector, monitor)
+            report = snapshot.back_up(place, opened, options, collector, monitor, backlog)
         finally:
             opened.give_to_owner()
         if options.name is not None and report.experiment != options.name:

@@ -2,7 +2,7 @@
 
 import json
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tensortime.findings import Scan
@@ -12,6 +12,7 @@ from tensortime.intake import Intake
 from tensortime.manifest import FOLDER, SYMLINK, ManifestEntry, plain_mode
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
 from tensortime.project import Parent
+from tensortime.reports import QUEUED, Skipped
 from tensortime.shadow import Shadow, TreeItem
 from tensortime.trailers import BackupFacts, encode_message
 from tensortime.trees import (
@@ -59,16 +60,11 @@ class Run:
 
 def gather(writer: PackWriter, known: set[bytes], taken: Intake, found: Scan) -> Contents:
     """All that was found and read; the targets of links that git carries are written as blobs."""
-    groups = link_groups(
-        (file.path, file.device, file.inode)
-        for file in found.files
-        if file.links > 1 and (file.path in taken.small or file.path in taken.large)
-    )
     small, large = dict(taken.small), dict(taken.large)
-    for path, group in groups.items():
+    for path, group in groups_of(taken, found).items():
         if path in small:
             small[path] = small[path]._replace(link=group)
-        else:
+        elif path in large:
             large[path] = large[path]._replace(link=group)
     links: dict[RelPath, Symlink] = {}
     for link in found.links:
@@ -82,6 +78,22 @@ def gather(writer: PackWriter, known: set[bytes], taken: Intake, found: Scan) ->
         for one in found.folders
     }
     return Contents(small, large, links, folders, found.root_mode & PERMISSIONS)
+
+
+def groups_of(taken: Intake, found: Scan) -> dict[RelPath, int]:
+    """Which files, stored or queued, are hard links of each other: the number of each one's group."""
+    kept = (taken.small, taken.large, taken.queued)
+    return link_groups(
+        (file.path, file.device, file.inode)
+        for file in found.files
+        if file.links > 1 and any(file.path in files for files in kept)
+    )
+
+
+def status_of(skipped: Iterable[Skipped]) -> str:
+    """The status of a backup that lacks this."""
+    reasons = {one.reason for one in skipped}
+    return "pending" if QUEUED in reasons else "incomplete" if reasons else "done"
 
 
 def emptied_folders(
@@ -258,6 +270,7 @@ def write_commit(
     run_json = json.dumps(run, ensure_ascii=True, indent=1, default=str).encode() + b"\n"
     top = write_tree(writer, known, layout, {**contents.extra, **meta_files(layout), b"run.json": run_json})
     parents = [bytes.fromhex(parent)] if parent else []
-    data = encode_commit(top, parents, facts.time_ns // 1_000_000_000, encode_message(facts))
+    moment = (facts.edited_ns or facts.time_ns) // 1_000_000_000
+    data = encode_commit(top, parents, moment, encode_message(facts))
     writer.add(pack_object(Kind.COMMIT, data))
     return Oid(object_id(Kind.COMMIT, data).hex())

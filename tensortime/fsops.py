@@ -10,6 +10,7 @@ import fcntl
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -36,6 +37,9 @@ NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EROFS, errno.ENOSYS}
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """No room on the disk or in the quota."""
+
+LOW_PRIORITY = 10
+"""Niceness of a thread that nobody waits for. From it Linux takes how its reads and writes are ranked, too."""
 
 Path = bytes | str
 
@@ -230,6 +234,22 @@ def write_atomic(
         sync_folder(os.path.dirname(os.fsencode(path)))
 
 
+HELD: set[int] = set()
+"""Open files that locks are held on. A lock outlives its process in every child that has the file open: each child of a
+fork closes them."""
+
+
+def let_go() -> None:
+    """In a child: the locks are the parent's alone."""
+    for fd in HELD:
+        with contextlib.suppress(OSError):
+            os.close(fd)
+    HELD.clear()
+
+
+os.register_at_fork(after_in_child=let_go)
+
+
 @contextlib.contextmanager
 def locked(path: Path, *, shared: bool = False, wait: float = 0.0, lockless: bool = True) -> Iterator[bool]:
     """Hold a lock on a file that is never removed; yields whether we got it within `wait` seconds.
@@ -245,10 +265,13 @@ def locked(path: Path, *, shared: bool = False, wait: float = 0.0, lockless: boo
             raise
         yield True
         return
+    HELD.add(fd)
     try:
         yield take_lock(fd, shared, time.monotonic() + wait, lockless)
     finally:
-        os.close(fd)
+        if fd in HELD:  # else this is a child
+            HELD.remove(fd)
+            os.close(fd)
 
 
 def take_lock(fd: int, shared: bool, deadline: float, lockless: bool) -> bool:
@@ -266,6 +289,13 @@ def take_lock(fd: int, shared: bool, deadline: float, lockless: bool) -> bool:
         if time.monotonic() >= deadline:
             return False
         time.sleep(0.05)
+
+
+def step_back() -> None:
+    """Let the calling thread work only where nothing else wants to; its reads and writes too (see ioprio_set(2))."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
 
 
 def rename_to_new(source: Path, target: Path) -> None:

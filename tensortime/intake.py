@@ -47,6 +47,20 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class Queued(NamedTuple):
+    """A large file that is stored later."""
+
+    file: FileStat
+    hash_first: bool
+    """Its bytes are probably stored already."""
+    clone: str = ""
+    """A staged file that shares the bytes that it had; empty where the file itself is read later."""
+    info: os.stat_result | None = None
+    """With a clone: the file's stat when that was made."""
+    changed: bool = False
+    """With a clone: it changed while that was made, three times over."""
+
+
 @dataclass
 class Intake:
     """What was read, growing while files come in."""
@@ -54,6 +68,7 @@ class Intake:
     small: dict[RelPath, SmallFile] = field(default_factory=dict)
     large: dict[RelPath, LargeFile] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
+    queued: dict[RelPath, Queued] = field(default_factory=dict)
     learned: dict[RelPath, Known] = field(default_factory=dict)
     """For the stat cache: small files that have settled, and all large ones."""
     stored_bytes: int = 0
@@ -377,12 +392,17 @@ def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -
 
 
 def why_not_stored(problem: NoRoom | OutOfTime | OSError, reading: Reading, file: FileStat) -> str:
-    """Why a large file was not stored, with the numbers; empty where it went away."""
+    """Why a large file was not stored; empty where it went away."""
+    if isinstance(problem, OutOfTime) or (isinstance(problem, NoRoom) and reading.large_until is not None):
+        return NOT_AT_ONCE
+    return what_stopped(problem, reading.source, file)
+
+
+def what_stopped(problem: NoRoom | OSError, source: Source, file: FileStat) -> str:
+    """Why a large file could not be stored, with the numbers; empty where it went away."""
     if isinstance(problem, OSError):
         full = problem.errno in fsops.FULL
-        return f"no room: {problem.strerror}" if full else reason_of(problem, reading.source, file)
-    if isinstance(problem, OutOfTime) or reading.large_until is not None:
-        return NOT_AT_ONCE
+        return f"no room: {problem.strerror}" if full else reason_of(problem, source, file)
     return f"no room: it needs {problem.size:,} bytes, {problem.free:,} are left beside what is kept free"
 
 

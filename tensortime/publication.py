@@ -17,6 +17,7 @@ from tensortime.commits import (
     overlay,
     read_contents,
     rows_beside,
+    status_of,
     write_commit,
 )
 from tensortime.environment import host_id
@@ -263,7 +264,7 @@ def commit_contents(
         time_ns=begun.time_ns,
         host_id=host_id(),
         project=text_of(os.fsencode(session.place.project)),
-        status="incomplete" if skipped else "done",
+        status=status_of(gathered.skipped),
         files=contents.files,
         size=contents.size,
         parent=f"{parent.get('experiment')}:{parent.get('backup')}" if parent else "",
@@ -298,6 +299,8 @@ def report_of(session: Session, begun: Begun, commit: Oid, gathered: Gathered, p
         ignored=tuple(gathered.found.ignored),
         skipped=(*taken.skipped, *skipped_records(begun.kept)),
         changed=changed_paths(taken),
+        queued=tuple(map(text_of, taken.queued)),
+        queued_bytes=sum(one.file.size for one in taken.queued.values()),
         outside=tuple(
             LinkOut(text_of(one.path), text_of(one.target), one.files, one.bytes, one.complete)
             for one in gathered.found.outside

@@ -74,6 +74,15 @@ def backup_text(report: BackupReport, tr: Translator) -> list[str]:
     if left_out:
         lines.append(tr("left out: {what}", what=left_out))
     lines += [outside_text(one, tr) for one in report.outside[:LISTED] if one.files or not one.complete]
+    if report.queued:
+        queued = {"files": files_text(len(report.queued), tr), "paths": listed(report.queued, tr)}
+        lines.append(
+            tr(
+                "pending: {files}, {size} follow in the background ({paths})",
+                size=size_text(report.queued_bytes),
+                **queued,
+            )
+        )
     lines += skipped_text(report.skipped, tr)
     if report.changed:
         changed = listed(report.changed, tr)

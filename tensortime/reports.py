@@ -15,6 +15,12 @@ from tensortime.names import ExperimentName
 NOT_AT_ONCE = "left out so that the command could start at once"
 """The reason of a large file that the backup before a command has no time for."""
 
+QUEUED = (
+    "not stored yet: left to the background of the process that made this backup; "
+    "if that has ended, tensortime backup --add stores it"
+)
+"""The reason of a large file that a backup did not wait for, until it is stored."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ignored:
@@ -76,6 +82,9 @@ class BackupReport:
     skipped: tuple[Skipped, ...] = ()
     changed: tuple[str, ...] = ()
     """Files that changed while they were read, three times over."""
+    queued: tuple[str, ...] = ()
+    """Large files that are stored in the background; the experiment is `pending` until all are."""
+    queued_bytes: int = 0
     outside: tuple[LinkOut, ...] = ()
     lost: tuple[Lost, ...] = ()
     store: str = ""

@@ -180,6 +180,20 @@ def can_clone(sidecar: Sidecar, reopen: Callable[[], int]) -> bool:
         os.close(fd)
 
 
+def clone_aside(sidecar: Sidecar, fd: int) -> str | None:
+    """A staged file that shares all bytes of an open one; None where the file system cannot do that."""
+    name = os.path.join(sidecar.staging, f"clone-{os.urandom(8).hex()}")
+    target = fsops.create_file(name, 0o600)
+    done = False
+    try:
+        done = fsops.clone(fd, target)
+    finally:
+        os.close(target)
+        if not done:
+            os.unlink(name)
+    return name if done else None
+
+
 def store_file(
     sidecar: Sidecar,
     reopen: Callable[[], int],

@@ -14,11 +14,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from tensortime import fsops, hardlinks, history, intake
-from tensortime.commits import gather
+from tensortime.backlog import Backlog, Duty
+from tensortime.commits import gather, groups_of
 from tensortime.errors import NoSpace, listing, message
 from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
-from tensortime.formats import is_under, text_of
+from tensortime.formats import RelPath, is_under, text_of
 from tensortime.ignoring import Matcher, Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
@@ -27,7 +28,7 @@ from tensortime.packs import PackWriter
 from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.publication import Gathered, publish
-from tensortime.reports import BackupReport, Lost
+from tensortime.reports import QUEUED, BackupReport, Lost, Skipped
 from tensortime.scan import scan
 from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
@@ -50,22 +51,35 @@ FORGOTTEN_OBJECTS = 10_000
 
 
 def back_up(
-    place: Place, store: Store, options: BackupOptions, collector: Collector, monitor: Monitor
+    place: Place,
+    store: Store,
+    options: BackupOptions,
+    collector: Collector,
+    monitor: Monitor,
+    backlog: Backlog | None = None,
 ) -> BackupReport:
-    """Make one backup. NoSpace, StoreBusy, StoreUnusable, GitFailed, OSError; nothing is published then."""
+    """Make one backup. NoSpace, StoreBusy, StoreUnusable, GitFailed, OSError; nothing is published then.
+
+    `backlog`: it gets the large files that are not stored yet, and where there are any, to start it is up to the caller.
+    """
     started = time.monotonic()
     packs, taken = pack_sizes(store), Intake()
     try:
-        with store.in_use(), store.staging() as staging:
-            session = Session(place, store, options, staging, monitor)
-            report = back_up_into(session, taken, collector)
+        with contextlib.ExitStack() as held:
+            held.enter_context(store.in_use())
+            session = Session(place, store, options, held.enter_context(store.staging()), monitor)
+            report = back_up_into(session, taken, collector, backlog)
+            if backlog is not None and backlog.duty is not None:
+                backlog.duty.held.push(held.pop_all())
     except BaseException:
         take_back(store, taken, packs)
         raise
     return replace(report, seconds=time.monotonic() - started)
 
 
-def back_up_into(session: Session, taken: Intake, collector: Collector) -> BackupReport:
+def back_up_into(
+    session: Session, taken: Intake, collector: Collector, backlog: Backlog | None
+) -> BackupReport:
     """All steps of a backup; what is read is noted in `taken`."""
     place, store, options = session.place, session.store, session.options
     catalog = history.read_catalog(store.shadow)
@@ -76,18 +90,13 @@ def back_up_into(session: Session, taken: Intake, collector: Collector) -> Backu
         cache.objects.clear()  # every small file is stored again: a pack may have rotted
     found = find_files(session)
     taken.skipped += found.skipped
+    source = Source(os.fsencode(place.project), now_ns, found.followed)
     with session.writer() as writer:
-        take_in(
-            session, taken, Source(os.fsencode(place.project), now_ns, found.followed), found, cache, writer
-        )
+        take_in(session, taken, source, found, cache, writer, backlog)
         fresh = gather(writer, cache.objects, taken, found)
-        report = publish(
-            session,
-            catalog,
-            writer,
-            Gathered(found, taken, fresh, tuple(taken.skipped), cache.objects),
-            collector,
-        )
+        missing = (*taken.skipped, *(Skipped(text_of(path), QUEUED) for path in taken.queued))
+        gathered = Gathered(found, taken, fresh, missing, cache.objects)
+        report = publish(session, catalog, writer, gathered, collector)
     if options.large_until is None or time.monotonic() < options.large_until:
         fold_when_due(store)
     tell_of_room(session)
@@ -95,7 +104,26 @@ def back_up_into(session: Session, taken: Intake, collector: Collector) -> Backu
     linked = {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}
     with contextlib.suppress(OSError):
         hardlinks.update_watched(store, {**dict.fromkeys(linked, hardlinks.LOOK_AGAIN), **watched})
+    if backlog is not None and taken.queued:
+        backlog.duty = duty_after(session, source, report, groups_of(taken, found), cache.objects)
     return replace(report, lost=lost)
+
+
+def duty_after(
+    session: Session, source: Source, report: BackupReport, groups: Mapping[RelPath, int], known: set[bytes]
+) -> Duty:
+    """What a published backup leaves to its backlog."""
+    store, packs = session.store, pack_sizes(session.store)
+    return Duty(
+        session,
+        source,
+        report,
+        groups,
+        known,
+        room=lambda: space_left(store, 0, session.options.max_store),
+        remember=lambda taken: remember_later(session, taken),
+        take_back=lambda taken: take_back(store, taken, packs),
+    )
 
 
 def take_back(store: Store, taken: Intake, packs: Mapping[str, int]) -> None:
@@ -185,9 +213,15 @@ def ids_in_pack(store: Store, name: str) -> Iterable[bytes]:
 
 
 def take_in(
-    session: Session, taken: Intake, source: Source, found: Scan, cache: StatCache, writer: PackWriter
+    session: Session,
+    taken: Intake,
+    source: Source,
+    found: Scan,
+    cache: StatCache,
+    writer: PackWriter,
+    backlog: Backlog | None,
 ) -> None:
-    """Read every file that the cache does not know."""
+    """Read every file that the cache does not know; where there is a backlog, it gets the large ones."""
     options, sidecar, monitor = session.options, session.sidecar, session.monitor
     small: list[FileStat] = []
     large: list[FileStat] = []
@@ -201,7 +235,8 @@ def take_in(
             (large if is_large else small).append(file)
     room = space_left(session.store, sum(file.size for file in small), options.max_store)
     quick = options.large_until is not None
-    monitor.begin("store", len(small) + len(large), sum(file.size for file in (*small, *large)))
+    now = small if backlog is not None else [*small, *large]
+    monitor.begin("store", len(now), sum(file.size for file in now))
     seen_before = moved_or_touched(cache)
     fresh = [file for file in large if not seen_before(file)]
     if not quick:
@@ -211,6 +246,9 @@ def take_in(
             source, options.large_size, options.rehash, monitor, pool, options.large_until
         )
         large += intake.take_small(taken, reading, small, writer, cache.objects)
+        if backlog is not None:
+            backlog.queue(taken, source, large, sidecar, room, seen_before, options.is_hardlink)
+            return
         intake.take_large(
             taken,
             reading,
@@ -346,3 +384,16 @@ def remember(session: Session, cache: StatCache, taken: Intake) -> None:
     path = store.path(".cache", cache_name(session.place.project))
     with contextlib.suppress(OSError):
         save_cache(path, store.store_id, StatCache(files, objects, pack_sizes(store)), session.staging)
+
+
+def remember_later(session: Session, taken: Intake) -> None:
+    """Add large files to the saved stat cache, and to those that are watched; a failure costs time only."""
+    store = session.store
+    path = store.path(".cache", cache_name(session.place.project))
+    linked = {file.digest for name, file in taken.large.items() if session.options.is_hardlink(name)}
+    with contextlib.suppress(OSError):
+        cache = load_cache(path, store.store_id, pack_sizes(store))
+        cache.files.update(taken.learned)
+        save_cache(path, store.store_id, cache, session.staging)
+        if linked:
+            hardlinks.update_watched(store, dict.fromkeys(linked, hardlinks.LOOK_AGAIN), keep_known=True)

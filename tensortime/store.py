@@ -77,7 +77,8 @@ class Store:
     def staging(self) -> Iterator[str]:
         """A folder of our own for half-written files; those of processes that died are swept first."""
         sweep(self.path(".tmp"))
-        folder = self.path(".tmp", f"{os.getpid()}-{os.urandom(6).hex()}")
+        owner = os.getpid()
+        folder = self.path(".tmp", f"{owner}-{os.urandom(6).hex()}")
         try:
             os.mkdir(folder, 0o700)
         except OSError as problem:
@@ -91,7 +92,8 @@ class Store:
             with fsops.locked(os.path.join(folder, "lock")):
                 yield folder
         finally:
-            fsops.remove_tree(folder)
+            if os.getpid() == owner:  # a child has a copy of all this
+                fsops.remove_tree(folder)
 
     def path(self, *parts: str) -> str:
         """A path in the store."""

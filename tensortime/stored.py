@@ -135,7 +135,9 @@ def made_later(
     A later whole backup looks at the inputs anew: what it finds changed was changed by a person. What a whole backup
     should have held and could not belongs to the inputs too, whoever stores it later.
     """
-    commits = {one.number: one.commit for one in history.read_history(shadow, target.commit)}
+    known = history.read_history(shadow, target.commit)
+    # A backup that was completed after later ones were made comes after them.
+    commits = {one.number: one.commit for one in known if one.number <= target.number}
     if len(commits) < 2:
         return frozenset(), {}
     runs = runs_of(shadow, commits.values())

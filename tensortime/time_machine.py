@@ -32,6 +32,8 @@ from tensortime.reports import BackupReport
 from tensortime.whereabouts import begun_by_hook, configured_strict, start_folder, store_with
 
 if TYPE_CHECKING:
+    from tensortime.aftermath import Aftermath
+    from tensortime.backlog import Backlog
     from tensortime.recorder import Recorder
 
 PathLike = str | os.PathLike[str]
@@ -81,6 +83,8 @@ class TimeMachine:
         self._may_record: bool | None = None
         """Whether this process is the one that records; None: to be found out."""
         self._has_complained = False
+        self._aftermath: Aftermath | None = None
+        """Of the last backup that did not wait."""
         # Asked for here, as in 0.1.0: before the data are loaded, while the person still looks.
         if exp_dir is None and exp_suffix is None and can_ask():
             self.note = ask_note(self.tr)
@@ -99,6 +103,7 @@ class TimeMachine:
         params: Mapping[str, object] | None = None,
         metrics: Mapping[str, object] | None = None,
         rehash: bool = False,
+        wait: bool = True,
     ) -> BackupReport:
         """Back up the project; with `add`, put only these files and folders on top of the last backup.
 
@@ -108,9 +113,12 @@ class TimeMachine:
             note: replaces the experiment's note.
             params, metrics: recorded; `tensortime show` and `log --json` give them back.
             rehash: read every file, whatever its times say.
+            wait: False returns once the small files are stored: the large ones follow in the background, the
+                experiment is `pending` until then, and the process waits for them at its exit. A file that changes
+                before its turn comes is `changed`. The next backup of this object waits for all of them.
 
         Returns:
-            What was stored. Its `experiment` is None where nothing was: on other ranks, in child processes, with
+            What was stored; `queued` is what follows. Its `experiment` is None where nothing was: on other ranks, in child processes, with
             TENSORTIME=off, and after a failure that was only warned about.
 
         Raises:
@@ -120,6 +128,7 @@ class TimeMachine:
         expect(note, "note", (str,), optional=True)
         expect(params, "params", (Mapping,), optional=True)
         expect(metrics, "metrics", (Mapping,), optional=True)
+        expect(wait, "wait", (bool,))
         self._may_record = ranks.why_not_here(os.environ) is None
         if not self._may_record:
             return NOTHING_DONE
@@ -127,7 +136,7 @@ class TimeMachine:
             if note is not None:
                 self.note, self._tells_note = note, True
             try:
-                return self._back_up(ignored, added, params, metrics, rehash)
+                return self._back_up(ignored, added, params, metrics, rehash, wait)
             except KeyboardInterrupt:
                 warn_line(
                     message("interrupted: no backup was made, nothing half done is left behind"), self.tr
@@ -251,6 +260,7 @@ class TimeMachine:
         params: Mapping[str, object] | None,
         metrics: Mapping[str, object] | None,
         rehash: bool,
+        wait: bool,
     ) -> BackupReport:
         """One backup, with what is said about it."""
         if not (sys.platform.startswith("linux") or sys.platform == "darwin"):
@@ -258,6 +268,9 @@ class TimeMachine:
         from tensortime import api, render
         from tensortime.terminal import TerminalMonitor, write_line
 
+        if self._aftermath is not None:
+            self._aftermath.wait()
+        backlog = None if wait else new_backlog()
         monitor = TerminalMonitor(sys.stderr, PREFIX, tr=self.tr)
         if ignore and add is not None:
             monitor.warn(message("ignore has no effect together with add"))
@@ -280,6 +293,7 @@ class TimeMachine:
                 params=params,
                 metrics=metrics,
                 rehash=rehash,
+                backlog=backlog,
                 monitor=monitor,
             )
         finally:
@@ -289,6 +303,11 @@ class TimeMachine:
             self._attach(report.store, report.experiment)
         for line in render.backup_text(report, self.tr):
             write_line(sys.stderr, PREFIX + line)
+        if backlog is not None and report.queued:
+            from tensortime.aftermath import Aftermath
+
+            self._aftermath = Aftermath(backlog, lambda: sys.stderr, PREFIX, self.tr)
+            self._aftermath.begin()
         return report
 
 
@@ -309,6 +328,13 @@ def paths_of(values: Sequence[PathLike] | None, name: str) -> list[str]:
     for value in values:
         expect(value, f"each entry of {name}", (str, os.PathLike))
     return [os.fspath(value) for value in values]
+
+
+def new_backlog() -> "Backlog":
+    """Where a backup that does not wait leaves its large files."""
+    from tensortime.backlog import Backlog
+
+    return Backlog()
 
 
 def translator(store: str | None = None) -> Translator:

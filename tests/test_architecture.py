@@ -19,7 +19,7 @@ LAYERS = """
     cli
     upkeep_commands  maintenance_commands  portable_commands  completion  overview
     time_machine  commands  hook  manual
-    pager
+    pager  aftermath
     terminal  prompt  render_diff  render_maintenance  portable_text
     render  documents  upkeep_text
     verdict_documents
@@ -29,8 +29,8 @@ LAYERS = """
     lookup
     extraction  purging  health  exporting  importing
     snapshot  checkout  editing  stored  present  usage  clearance  fsck  prune
-    repair  grace
-    garbage
+    repair  grace  backlog
+    garbage  supplement
     publication  census  reading  repacking  leftovers
     commits  destination  reach  trash
     intake  worktrees  session  language
