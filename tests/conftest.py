@@ -178,7 +178,7 @@ class World(NamedTuple):
         """All that no test may change."""
         return snapshot_of(self.home.parent)
 
-    def glance(self) -> dict[str, tuple[int, ...]]:
+    def glance(self) -> Mapping[str, tuple[int, ...]]:
         """What differs where something was changed: `state` reads every byte, and this comes after every test."""
         found = {}
         for folder, folders, files in os.walk(self.home.parent):
