@@ -10,10 +10,10 @@ ARGS   ?=
 SPREAD := -n auto --maxprocesses=4 --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help env demo picture test test-long lint format check clean
+.PHONY: help env bench bench-quick demo picture test test-long lint format check clean
 
 help: ## say what there is
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 env: $(STAMP) ## make the environment (every other target does it by itself)
 
@@ -22,6 +22,12 @@ demo: $(STAMP) ## watch it: three runs of a real training, then back to the firs
 
 picture: $(STAMP) ## run a short session and draw it: docs/session.svg
 	@$(BIN)/python docs/picture.py
+
+bench: $(STAMP) ## measure it beside cp, rsync, git, dvc, restic, borg: docs/benchmarks (hours, 30 GB of disk, a quiet machine)
+	$(RUN) benchmarks $(ARGS)
+
+bench-quick: $(STAMP) ## the same on one small tree, to the terminal alone (3 minutes)
+	@$(RUN) benchmarks --quick $(ARGS)
 
 test: $(STAMP) ## run every test (make test ARGS="-k packs" runs some)
 	$(RUN) pytest $(SPREAD) $(ARGS)

@@ -1,0 +1,1 @@
+"""What TensorTime costs beside what a user would pick instead. `make bench`; nothing here is a test."""
