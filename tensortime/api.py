@@ -163,13 +163,30 @@ def announce(place: Place, opened: Store, monitor: Monitor) -> None:
 
 
 def log(
-    *, directory: PathLike | None = None, store: PathLike | None = None, everything: bool = False
+    *,
+    directory: PathLike | None = None,
+    store: PathLike | None = None,
+    everything: bool = False,
+    where: str | None = None,
+    since: str | None = None,
+    sort: str | None = None,
+    reverse: bool = False,
 ) -> LogReport:
-    """The experiments of this project, newest first; `everything`: all of the store."""
+    """The experiments of this project, newest first; `everything`: all of the store.
+
+    `where`: only those for which this holds, such as `lr < 0.1 and tag == "paper"`. `since`: only those with a backup
+    since then: `2d` ago, or a date. `sort`: by this value, the smallest first (with `-` before it the largest), those
+    without it last; `reverse` turns the order round. QueryError, UsageError.
+    """
     place, _ = locate(directory, store)
     own, catalog = visible(place, open_store(place.store))
     shown = with_live_metrics(place.store, (catalog if everything else own).experiments)
-    return LogReport(shown, catalog.damaged, len(catalog.experiments) - len(shown))
+    report = LogReport(shown, catalog.damaged, len(catalog.experiments) - len(shown))
+    if where is None and since is None and sort is None and not reverse:
+        return report
+    from tensortime import selection  # what bare `log` need not pay
+
+    return selection.select(report, where=where, since=since, sort=sort, reverse=reverse)
 
 
 def show(experiment: str, *, directory: PathLike | None = None, store: PathLike | None = None) -> ShowReport:

@@ -135,12 +135,40 @@ def log(
     everything: Annotated[
         bool, typer.Option("--all", help=tr("Also those of other projects in the same store."))
     ] = False,
+    where: Annotated[
+        str | None,
+        typer.Option(
+            "--filter",
+            metavar="WHAT",
+            help=tr(
+                "Only those for which this holds: 'lr < 0.1 and tag == \"paper\"'; also <= != ~ in or not ( )."
+            ),
+        ),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="WHEN", help=tr("Only those since then: 2d, 12h, 1w ago, or a date.")
+        ),
+    ] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort",
+            metavar="NAME",
+            help=tr("By a metric, parameter, time, size, files or name; -NAME: the largest first."),
+        ),
+    ] = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help=tr("In the opposite order."))] = False,
 ) -> None:
     """Parse `tensortime log`."""
     from tensortime import commands
     from tensortime.commands import Common
 
-    raise typer.Exit(commands.log(Common(directory, store, as_json), limit, everything))
+    common = Common(directory, store, as_json)
+    raise typer.Exit(
+        commands.log(common, limit, everything, where=where, since=since, sort=sort, reverse=reverse)
+    )
 
 
 @app.command(cls=Verb, help=tr("Show one experiment, or one file of it."))

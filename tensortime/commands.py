@@ -193,11 +193,28 @@ def as_typed(common: Common, path: str) -> str:
     return os.path.abspath(here) if os.path.lexists(here) else path
 
 
-def log(common: Common, limit: int | None, everything: bool) -> int:
+def log(
+    common: Common,
+    limit: int | None,
+    everything: bool,
+    *,
+    where: str | None = None,
+    since: str | None = None,
+    sort: str | None = None,
+    reverse: bool = False,
+) -> int:
     """`tensortime log`."""
 
     def work(_: TerminalMonitor) -> int:
-        report = api.log(directory=common.directory, store=common.store, everything=everything)
+        report = api.log(
+            directory=common.directory,
+            store=common.store,
+            everything=everything,
+            where=where,
+            since=since,
+            sort=sort,
+            reverse=reverse,
+        )
         if common.as_json:
             from tensortime import documents
 

@@ -2,7 +2,7 @@
 
     TensorTimeError                 exit 1   the operation failed
     ├── UsageError                  exit 2   the caller's mistake: always raised, also inside training
-    │   ├── BadName  BadConfig  NotAProject  ForeignFolder  OutsideProject
+    │   ├── QueryError  BadName  BadConfig  NotAProject  ForeignFolder  OutsideProject
     ├── NotFound                    exit 4   no such store or experiment, or an ambiguous name
     │   ├── NoStore  UnknownExperiment  AmbiguousName  UnknownPath
     ├── Damaged                     exit 5   bytes in the store are missing or wrong
@@ -107,6 +107,18 @@ class UsageError(TensorTimeError):
 
     kind = "usage"
     exit_code = 2
+
+
+class QueryError(UsageError):
+    """A filter that says nothing: `text` is the filter, `at` the character where it goes wrong."""
+
+    kind = "bad-query"
+
+    def __init__(
+        self, template: str, /, *, text: str, at: int, hint: Message | str = "", **values: object
+    ) -> None:
+        super().__init__(template, hint=hint, **values)
+        self.text, self.at = text, at
 
 
 class BadName(UsageError):

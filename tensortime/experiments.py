@@ -43,3 +43,7 @@ class LogReport:
     damaged: tuple[DamagedRef, ...] = ()
     elsewhere: int = 0
     """Experiments of other projects in the same store, not listed."""
+    passed_over: int = 0
+    """Experiments that were not chosen, by a filter or by their time."""
+    key: str = ""
+    """The value that they are sorted by; empty: newest first."""

@@ -116,3 +116,9 @@ def free_name(wanted: ExperimentName, taken: set[str]) -> ExperimentName:
         ending = f"-{number}"
         name = ExperimentName(cut(wanted, LONGEST_NAME - len(ending)) + ending)
     return name
+
+
+def note_beside(name: str, note: str) -> str:
+    """The note, unless all of it stands in the name already."""
+    slug = re.escape(suggest_name(note)) if note else ""
+    return "" if slug and re.search(rf"(^|-){slug}(-\d+)?$", name) else note

@@ -6,15 +6,14 @@ Each takes a Translator and returns lines. What a user wrote is made printable o
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from tensortime.errors import TensorTimeError
+from tensortime.errors import QueryError, TensorTimeError
 from tensortime.formats import iso_time
 from tensortime.messages import Translator
-from tensortime.names import suggest_name
+from tensortime.names import note_beside
 from tensortime.policy import SECRET_RULE
 from tensortime.text import (
     LISTED,
@@ -26,6 +25,7 @@ from tensortime.text import (
     listed,
     number_text,
     pad,
+    pointed_at,
     printable,
     quoted,
     seconds_text,
@@ -147,7 +147,9 @@ def log_table(report: LogReport, limit: int | None, width: int, now: datetime, t
     shown = report.experiments[:limit]
     lines = []
     if shown:
-        lines += experiments_table(shown, min(width, LONG), now, tr)
+        lines += experiments_table(shown, min(width, LONG), now, tr, report.key)
+    elif report.passed_over:
+        lines.append(tr("none of {count} experiments is like that", count=report.passed_over))
     else:
         lines.append(tr("no experiment yet: tensortime backup makes the first"))
     more = len(report.experiments) - len(shown)
@@ -158,8 +160,13 @@ def log_table(report: LogReport, limit: int | None, width: int, now: datetime, t
     return lines
 
 
-def experiments_table(shown: Sequence[Experiment], width: int, now: datetime, tr: Translator) -> list[str]:
-    """The experiments in columns: metrics, and parameters that differ, before sizes, as far as there is room."""
+def experiments_table(
+    shown: Sequence[Experiment], width: int, now: datetime, tr: Translator, key: str = ""
+) -> list[str]:
+    """The experiments in columns: metrics, and parameters that differ, before sizes, as far as there is room.
+
+    What they are sorted by, `key`, comes first.
+    """
     names = [named(one) for one in shown]
     times = [when_text(one.time_ns, now, tr) for one in shown]
     notes = [marked_note(one, tr) for one in shown]
@@ -175,7 +182,7 @@ def experiments_table(shown: Sequence[Experiment], width: int, now: datetime, tr
     widths = [column_width(*one) for one in outer]
     room = width - min(widths[0], NAME_CELLS) - widths[1] - min(widths[2], NOTE_CELLS) - 4
     chosen = []
-    for candidate in [*value_columns(shown), *sizes]:
+    for candidate in [*value_columns(shown, key), *sizes]:
         needed = column_width(*candidate) + 2
         if needed <= room:
             room -= needed
@@ -191,17 +198,22 @@ def column_width(column: Column, texts: Sequence[str]) -> int:
     return max(map(cells, [column.title, *texts]))
 
 
-def value_columns(shown: Sequence[Experiment]) -> Iterator[tuple[Column, list[str]]]:
-    """A column for each metric, then for each parameter that is not the same in all."""
+def value_columns(shown: Sequence[Experiment], first: str = "") -> Iterable[tuple[Column, list[str]]]:
+    """A column for each metric, then for each parameter that is not the same in all; before them that called `first`."""
+    before, others = [], []
     for kind in ("metrics", "params"):
         values: list[Mapping[str, object]] = [getattr(one, kind) for one in shown]
         for key in dict.fromkeys(key for row in values for key in row):
             texts = [
                 fit(printable(number_text(row[key])), VALUE_CELLS) if key in row else "" for row in values
             ]
-            if kind == "metrics" or len(set(texts)) > 1:
-                number = all(isinstance(row.get(key, 0), int | float) for row in values)
-                yield Column(fit(printable(key), VALUE_CELLS), number=number), texts
+            number = all(isinstance(row.get(key, 0), int | float) for row in values)
+            column = Column(fit(printable(key), VALUE_CELLS), number=number), texts
+            if first in (key, f"{kind}.{key}"):
+                before.append(column)
+            elif kind == "metrics" or len(set(texts)) > 1:
+                others.append(column)
+    return [*before, *others]
 
 
 def named(one: Experiment) -> str:
@@ -214,12 +226,6 @@ def marked_note(one: Experiment, tr: Translator) -> str:
     marks = "" if one.status in ("done", "") else f"[{tr.known(one.status)}] "
     tags = "".join(f"#{tag} " for tag in one.tags)
     return printable((marks + tags + note_beside(one.name, " ".join(one.note.split()))).rstrip())
-
-
-def note_beside(name: str, note: str) -> str:
-    """The note, unless all of it stands in the name already."""
-    slug = re.escape(suggest_name(note)) if note else ""
-    return "" if slug and re.search(rf"(^|-){slug}(-\d+)?$", name) else note
 
 
 def log_lines(report: LogReport) -> list[str]:
@@ -401,4 +407,6 @@ def error_text(error: TensorTimeError, tr: Translator) -> list[str]:
     hint = tr.text(error.hint)
     # What the parser of commands says comes as one English text.
     lines = [f"tensortime: {printable(tr.known(tr.text(error.message)))}"]
+    if isinstance(error, QueryError):
+        lines += pointed_at(error.text, error.at)
     return [*lines, f"  {printable(hint)}"] if hint else lines

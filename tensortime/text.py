@@ -22,6 +22,9 @@ LEAST = 24
 LONG = 120
 """Columns at most: a wide terminal is no reason for wide lines."""
 
+AROUND = 32
+"""Characters of a filter that are shown before and behind the place where it goes wrong."""
+
 
 def printable(text: str) -> str:
     """Text that changes nothing on a terminal but the cells it fills."""
@@ -142,6 +145,14 @@ def quoted(word: object) -> str:
     text = str(word)
     plain = text and all(char.isalnum() or char in "@%+=:,./-_~" for char in text)
     return text if plain else "'" + text.replace("'", "'\\''") + "'"
+
+
+def pointed_at(text: str, at: int) -> list[str]:
+    """A line of what was typed, as far as it fits, and a caret under one of its characters."""
+    start = max(at - AROUND, 0)
+    before = ("…" if start else "") + printable(text[start:at])
+    behind = printable(text[at : at + AROUND]) + ("…" if len(text) > at + AROUND else "")
+    return [f"  {before}{behind}", f"  {' ' * cells(before)}^"]
 
 
 class Column(NamedTuple):

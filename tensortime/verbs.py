@@ -46,6 +46,18 @@ VERBS: dict[str, Verb] = {
             Option(("--json",), None, "One JSON document on stdout, nothing else there."),
             Option(("-n",), "N", "At most N experiments."),
             Option(("--all",), None, "Also those of other projects in the same store."),
+            Option(
+                ("--filter",),
+                "WHAT",
+                "Only those for which this holds: 'lr < 0.1 and tag == \"paper\"'; also <= != ~ in or not ( ).",
+            ),
+            Option(("--since",), "WHEN", "Only those since then: 2d, 12h, 1w ago, or a date."),
+            Option(
+                ("--sort",),
+                "NAME",
+                "By a metric, parameter, time, size, files or name; -NAME: the largest first.",
+            ),
+            Option(("--reverse",), None, "In the opposite order."),
         ),
     ),
     "show": Verb(

@@ -32,8 +32,8 @@ LAYERS = """
     repair  grace  backlog
     garbage  supplement
     publication  census  reading  repacking  leftovers
-    commits  destination  reach  trash
-    intake  worktrees  session  language
+    commits  destination  reach  trash  selection
+    intake  worktrees  session  language  query
     history  project  scan  folding  hardlinks  comparison  retention
     walk
     glances
