@@ -205,6 +205,8 @@ def log(
 ) -> int:
     """`tensortime log`."""
 
+    from tensortime import render_log
+
     def work(_: TerminalMonitor) -> int:
         report = api.log(
             directory=common.directory,
@@ -222,13 +224,13 @@ def log(
         elif is_terminal(sys.stdout):
             width = terminal_width()
             put_long(
-                render.log_table(
-                    report, render.SHOWN if limit is None else limit, width, datetime.now(), common.tr
+                render_log.log_table(
+                    report, render_log.SHOWN if limit is None else limit, width, datetime.now(), common.tr
                 )
             )
         else:
-            put(render.log_lines(report)[:limit])
-        for line in render.damaged_lines(report, common.tr):
+            put(render_log.log_lines(report)[:limit])
+        for line in render_log.damaged_lines(report, common.tr):
             write_line(sys.stderr, line)
         return 5 if report.damaged else 0
 

@@ -21,7 +21,7 @@ LAYERS = """
     time_machine  commands  hook  manual
     pager  aftermath
     terminal  prompt  render_diff  render_maintenance  portable_text
-    render  documents  upkeep_text
+    render  render_log  documents  upkeep_text
     verdict_documents
     recollection  recorder  whereabouts
     text
