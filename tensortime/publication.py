@@ -157,10 +157,13 @@ def publish(
 
 
 def with_records(gathered: Gathered, kept: records.Kept) -> Gathered:
-    """What was gathered, and what the experiment has appended."""
+    """What was gathered, and what the experiment has appended, in place of what the backup below has of that."""
     if kept == records.NOTHING_KEPT:
         return gathered
-    contents = replace(gathered.contents, extra={**gathered.contents.extra, **kept.files})
+    extra = dict(gathered.contents.extra)
+    if kept.files:
+        extra = {name: data for name, data in extra.items() if not name.startswith(b"records/")}
+    contents = replace(gathered.contents, extra={**extra, **kept.files})
     return replace(gathered, contents=contents, skipped=(*gathered.skipped, *skipped_records(kept)))
 
 

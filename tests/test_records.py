@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from builders import Tree, run_cli, user_git
 
 import tensortime
 from tensortime import api, records
+from tensortime.errors import UnknownPath
 from tensortime.records import read_records, records_folder
 
 
@@ -60,6 +62,21 @@ def test_every_file_is_committed_by_the_next_backup(project: Path) -> None:
     api.backup(directory=project, name="base", joins=True)
     assert committed(project).endswith(b"0.125}\n")
     assert metrics(project) == {"loss": 0.125, "lr": 1}
+
+
+def test_what_is_there_now_is_all(project: Path) -> None:
+    """A file that its writer has put away is in no later backup; where the whole folder is gone, all of it stays."""
+    folder = append(project, b"end", file="output.log.1")
+    append(project, b"all", file="output.log")
+    api.backup(directory=project, name="base", add=["train.py"])
+    assert committed(project, file="output.log.1") == b"end"
+    (folder / "output.log.1").unlink()
+    api.backup(directory=project, name="base", add=["train.py"])
+    with pytest.raises(UnknownPath):
+        committed(project, file="output.log.1")
+    shutil.rmtree(folder)
+    api.backup(directory=project, name="base", add=["train.py"])
+    assert committed(project, file="output.log") == b"all"
 
 
 def test_what_is_not_committed_yet_shows_all_the_same(project: Path) -> None:
