@@ -54,6 +54,12 @@ TOKEN = re.compile(
 )
 """What is a key by its shape, whatever it is called."""
 
+SIGNS = (
+    *(b"hf_", b"sk-", b"gho_", b"ghp_", b"ghs_", b"ghu_", b"ghr_", b"github_pat_", b"glpat-"),
+    *(b"AKIA", b"ASIA", b"AIza", b"xox", b"eyJ", b"://"),
+)
+"""One of these is in whatever TOKEN or URL_USER finds: looking for them is many times as fast."""
+
 BEARER = re.compile(r"\b(bearer)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 URL_USER = re.compile(r"""(ssh)?://([^/?#\s"]*)@""", re.IGNORECASE)
 LOGIN = re.compile(r"(?<![\w-])(login\s+)[^\s-]\S{15,}")
@@ -110,6 +116,13 @@ def redact_text(text: str) -> str:
 def redact_shapes(text: str) -> str:
     """A text without what is a secret by its shape: keys, what follows `Bearer`, user and password in a URL."""
     return TOKEN.sub(HIDDEN, BEARER.sub(rf"\1 {HIDDEN}", redact_url(text)))
+
+
+def redact_output(data: bytes) -> bytes:
+    """What a program printed, in whole lines, without what is a secret by its shape; all else stays as it is."""
+    if not any(sign in data for sign in SIGNS) and b"bearer" not in data.lower():
+        return data
+    return redact_shapes(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
 
 
 def redact_named_values(text: str) -> str:

@@ -1,0 +1,294 @@
+"""A command on a terminal of its own in place of ours: each key goes to it, and what it draws comes to ours.
+
+Our terminal is raw meanwhile, so that the command's own terminal does all that a terminal does: echo, editing, the
+signals of Ctrl-C and Ctrl-Z, colours, sizes. The command is in a session of its own under a leader, a copy of this
+process that does nothing but wait: without one, Ctrl-Z could not stop it.
+"""
+
+import contextlib
+import errno
+import os
+import select
+import shutil
+import signal
+import subprocess
+import termios
+import tty
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from tensortime.relay import Relay
+
+GLANCE = 0.3
+"""Seconds between two looks whether a command in the background came to the foreground: nothing else tells that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a process ended, as the system says it."""
+
+    status: int
+    """As `os.wait` has it."""
+    peak: int = 0
+    """`ru_maxrss` of it and of what it waited for."""
+    refused: int = 0
+    """The errno with which it could not be started; then nothing ran."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What shall run, where."""
+
+    words: Sequence[str]
+    folder: str
+    environment: Mapping[str, str]
+
+
+class Terminal:
+    """Our terminal: raw while the command in the foreground has it, else as it was."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.modes = termios.tcgetattr(fd)
+        self.is_raw = False
+
+    def is_ours(self) -> bool:
+        """Whether we are in its foreground: only then may we read it and change it."""
+        try:
+            return os.tcgetpgrp(self.fd) == os.getpgrp()
+        except OSError:
+            return False
+
+    def take(self) -> bool:
+        """Make it raw, if we may and it is not."""
+        if self.is_raw or not self.is_ours():
+            return False
+        try:
+            self.modes = termios.tcgetattr(self.fd)
+            # Not FLUSH: what was typed ahead is for the command.
+            tty.setraw(self.fd, termios.TCSADRAIN)
+        except termios.error:
+            return False
+        self.is_raw = True
+        return True
+
+    def give_back(self) -> None:
+        """Put its modes back."""
+        if self.is_raw:
+            self.is_raw = False
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(self.fd, termios.TCSADRAIN, self.modes)
+
+
+class Hosted:
+    """A command on a terminal of its own."""
+
+    def __init__(self, order: Order, keep: Callable[[bytes], None], interrupted: Callable[[], None]) -> None:
+        self.outcome: Outcome | None = None
+        self.pid = 0
+        self._terminal = Terminal(0)
+        self._interrupted = interrupted
+        self._was_taken = False
+        self._master, slave = os.openpty()
+        copy_size(0, self._master)
+        self._take()
+        self._reports, report = os.pipe()
+        self._line = b""
+        try:
+            self._leader = os.fork()
+            if not self._leader:
+                lead(order, self._master, slave, report)
+        finally:
+            os.close(slave)
+            os.close(report)
+        os.set_blocking(self._master, False)
+        self._keys = Relay(0, self._master, self._watch)
+        self._screen = Relay(self._master, 1, keep)
+        self.outputs = [self._screen]
+
+    @property
+    def inputs(self) -> list[Relay]:
+        """Our keyboard, while it is ours."""
+        return [self._keys] if self._terminal.is_raw and self.outcome is None else []
+
+    @property
+    def watched(self) -> list[int]:
+        """What else may become readable: the word of the leader."""
+        return [self._reports] if self._reports >= 0 else []
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds after which to look again even if nothing happens."""
+        return None if self._terminal.is_raw else GLANCE
+
+    def look(self) -> None:
+        """Hear what the leader says, and whether the terminal is ours now."""
+        if self.outcome is None and not self._terminal.is_raw:
+            self._take()
+        while self._reports >= 0 and select.select([self._reports], [], [], 0)[0]:
+            data = os.read(self._reports, 512)
+            if not data:
+                self._end(Outcome(signal.SIGKILL))  # somebody killed the leader
+                return
+            self._line += data
+            while b"\n" in self._line:
+                line, _, self._line = self._line.partition(b"\n")
+                self._hear(*line.decode("ascii").split())
+
+    def send(self, number: int) -> None:
+        """Pass a signal on to the command and all that it started in its process group."""
+        if self.pid and self.outcome is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, number)
+
+    def has_key(self, number: int) -> bool:
+        """Whether the keyboard's signals reach the command without us: they do not come to us at all."""
+        return False
+
+    def notice(self, number: int) -> None:
+        """Our terminal has another size, or we were continued."""
+        if number == signal.SIGWINCH:
+            copy_size(0, self._master)
+        elif number == signal.SIGCONT and self._terminal.is_raw:
+            self._terminal.is_raw = False
+            self._take()
+
+    def close(self) -> None:
+        """Put our terminal back as it was."""
+        self._terminal.give_back()
+        for fd in (self._master, self._reports):
+            if fd >= 0:
+                os.close(fd)
+        self._master = self._reports = -1
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self._leader, 0)
+
+    def _take(self) -> None:
+        """Take our terminal; the command's begins as ours was."""
+        if self._terminal.take() and not self._was_taken:
+            self._was_taken = True
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(self._master, termios.TCSANOW, self._terminal.modes)
+                copy_size(0, self._master)
+
+    def _watch(self, typed: bytes) -> None:
+        """See a Ctrl-C among the keys: the command's terminal makes a signal of it, if it is set to."""
+        with contextlib.suppress(termios.error):
+            modes = termios.tcgetattr(self._master)
+            if modes[3] & termios.ISIG and modes[6][termios.VINTR] in (
+                typed[i : i + 1] for i in range(len(typed))
+            ):
+                self._interrupted()
+
+    def _hear(self, what: str, *numbers: str) -> None:
+        """One line of the leader."""
+        if what == "started":
+            self.pid = int(numbers[0])
+        elif what == "stopped":
+            self._stop()
+        elif what == "refused":
+            self._end(Outcome(0, refused=int(numbers[0])))
+        else:
+            self._end(Outcome(int(numbers[0]), int(numbers[1])))
+
+    def _end(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        os.close(self._reports)
+        self._reports = -1
+
+    def _stop(self) -> None:
+        """The command was stopped (Ctrl-Z): so are we, until the shell lets us go on."""
+        while select.select([self._master], [], [], 0)[0] and self._screen.take():
+            while self._screen.pending:
+                self._screen.give()
+        self._terminal.give_back()
+        before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        # All of the job, as the key would. Where no shell could let us go on, this does nothing.
+        os.killpg(0, signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, before)
+        copy_size(0, self._master)
+        self._take()
+        self.send(signal.SIGCONT)
+
+
+def lead(order: Order, master: int, slave: int, report: int) -> NoReturn:
+    """Be the leader of the command's session, until that ends. Never returns."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in signal.valid_signals():
+            if callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_DFL)
+        os.close(master)
+        os.login_tty(slave)
+        watch_over(order, report)
+    finally:
+        os._exit(0)
+
+
+def watch_over(order: Order, report: int) -> None:
+    """Start the command and say what becomes of it, a line each: refused ERRNO, started PID, stopped, ended STATUS PEAK."""
+    try:
+        process = start(order, preexec_fn=come_to_front)
+    except OSError as problem:
+        os.write(report, b"refused %d\n" % (problem.errno or errno.EIO))
+        return
+    os.write(report, b"started %d\n" % process.pid)
+    while True:
+        _, status, usage = os.wait4(process.pid, os.WUNTRACED)
+        if not os.WIFSTOPPED(status):
+            break
+        os.write(report, b"stopped\n")
+    # When a leader ends, its foreground gets SIGHUP: that shall not be whom the command left behind.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.tcsetpgrp(0, os.getpgrp())
+    os.write(report, b"ended %d %d\n" % (status, usage.ru_maxrss))
+
+
+def come_to_front() -> None:
+    """In the command, before it is itself: take the foreground of its terminal."""
+    os.setpgid(0, 0)
+    before = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+    os.tcsetpgrp(0, os.getpid())
+    signal.signal(signal.SIGTTOU, before)
+
+
+def start(
+    order: Order,
+    *,
+    stdout: int | None = None,
+    stderr: int | None = None,
+    preexec_fn: Callable[[], None] | None = None,
+) -> "subprocess.Popen[bytes]":
+    """Start the command; OSError if it cannot. What we inherited it inherits: make's job server is a descriptor."""
+
+    def popen(words: Sequence[str]) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            words,
+            cwd=order.folder,
+            env=order.environment,
+            stdout=stdout,
+            stderr=stderr,
+            close_fds=False,
+            preexec_fn=preexec_fn,
+        )
+
+    try:
+        return popen(order.words)
+    except OSError as problem:
+        if problem.errno != errno.ENOEXEC:
+            raise
+        # A script without a first line that says for whom: shells take it for one of theirs.
+        return popen(["/bin/sh", program_of(order), *order.words[1:]])
+
+
+def program_of(order: Order) -> str:
+    """The path of the program that the command's first word names."""
+    return shutil.which(order.words[0], path=order.environment.get("PATH", os.defpath)) or order.words[0]
+
+
+def copy_size(source: int, target: int) -> None:
+    """Give one terminal the size of another; who is in its foreground is told."""
+    with contextlib.suppress(termios.error, OSError):
+        termios.tcsetwinsize(target, termios.tcgetwinsize(source))

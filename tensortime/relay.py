@@ -1,0 +1,73 @@
+"""Bytes on their way from one descriptor to another, and to whoever keeps them; nothing waits where it could."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Callable
+
+BLOCK = 1 << 16
+PIECE = 4096
+"""Bytes that are written at once: what a pipe takes whole if it says that it takes anything (POSIX's PIPE_BUF)."""
+
+
+class Relay:
+    """What comes out of `source` goes into `target`. The reader stops while the target does not take it."""
+
+    def __init__(self, source: int, target: int, keep: Callable[[bytes], None] | None = None) -> None:
+        self.source, self.target, self.keep = source, target, keep
+        self.pending = b""
+        self.is_open = True
+        """Whether more may come."""
+        self._is_deaf = False
+
+    def take(self) -> int:
+        """Read what there is; the number of bytes, 0 at the end."""
+        try:
+            data = os.read(self.source, BLOCK)
+        except BlockingIOError:
+            return 0
+        except OSError:
+            data = b""  # EIO: nobody holds the other side of this terminal any more
+        if not data:
+            self.is_open = False
+            return 0
+        if self.keep is not None:
+            self.keep(data)
+        if not self._is_deaf:
+            self.pending += data
+        return len(data)
+
+    def give(self) -> None:
+        """Write what the target takes. Where it takes nothing any more, whoever writes shall notice it as we do."""
+        try:
+            self.pending = self.pending[os.write(self.target, self.pending[:PIECE]) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            self.pending = b""
+            # A terminal that hung up: SIGHUP tells it, and what is still written is kept.
+            self._is_deaf = is_terminal(self.target)
+            if not self._is_deaf:
+                self.close()
+
+    def close(self) -> None:
+        """Read no more: the writer gets SIGPIPE, or an error."""
+        self.is_open = False
+        if self.source >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self.source)
+        self.source = -1
+
+
+def is_terminal(fd: int) -> bool:
+    """Whether a descriptor is a terminal, also one that has hung up."""
+    if os.isatty(fd):
+        return True
+    try:
+        return stat.S_ISCHR(os.fstat(fd).st_mode) and os.major(os.fstat(fd).st_rdev) in (
+            4,
+            5,
+            *range(136, 144),
+        )
+    except OSError:
+        return False
