@@ -63,12 +63,9 @@ def run_command(
     """
     order = Order(words, folder, environment)
     started = time.time_ns()
-    with Signals() as signals:
-        command: Hosted | Plain
-        if log is not None and is_on_one_terminal():
-            command = Hosted(order, log.write, signals.note_interrupt)
-        else:
-            command = Plain(order, log)
+    has_terminal = log is not None and is_on_one_terminal()
+    with Signals((*PASSED_ON, signal.SIGTSTP) if has_terminal else PASSED_ON) as signals:
+        command = hosted(order, log, signals) if has_terminal and log else Plain(order, log)
         try:
             signals.attach(command)
             pump(command, signals)
@@ -77,6 +74,15 @@ def run_command(
             signals.detach()
     assert command.outcome is not None
     return ending_of(command.outcome, words, started, signals.interrupted)
+
+
+def hosted(order: Order, log: OutputLog, signals: "Signals") -> "Hosted | Plain":
+    """The command on a terminal of its own; where none is to be had, rather without a log than without one."""
+    try:
+        return Hosted(order, log.write, signals.note_interrupt)
+    except OSError as problem:
+        log.problem = problem
+        return Plain(order, None)
 
 
 def ending_of(outcome: Outcome, words: Sequence[str], started: int, interrupted: str) -> Ending:
@@ -120,7 +126,8 @@ def peak_of(outcome: Outcome) -> int | None:
 class Signals:
     """The signals of this process while a command runs: they are the command's."""
 
-    def __init__(self) -> None:
+    def __init__(self, passed_on: Sequence[signal.Signals]) -> None:
+        self.passed_on = passed_on
         self.interrupted = ""
         self.fd = -1
         """Becomes readable when something is to be noticed."""
@@ -134,7 +141,7 @@ class Signals:
         os.set_blocking(self.fd, False)
         os.set_blocking(self._bell, False)
         self._bell_before = signal.set_wakeup_fd(self._bell, warn_on_full_buffer=False)
-        for number in (*PASSED_ON, *NOTICED):
+        for number in (*self.passed_on, *NOTICED):
             before = signal.getsignal(number)
             # What is ignored (nohup) stays so, for the command too; a child that ends is always heard of.
             if before is not signal.SIG_IGN or number == signal.SIGCHLD:
@@ -254,7 +261,11 @@ class Plain:
             if identity is None:
                 continue
             if identity not in known:
-                source, known[identity] = self._screen(fd) if os.isatty(fd) else os.pipe()
+                try:
+                    source, known[identity] = self._screen(fd) if os.isatty(fd) else os.pipe()
+                except OSError as problem:
+                    log.problem = problem  # none to be had: it gets ours
+                    continue
                 self.outputs.append(Relay(source, fd, functools.partial(log.write, stream=fd)))
             theirs[fd] = known[identity]
         return theirs

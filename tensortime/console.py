@@ -52,6 +52,7 @@ class Terminal:
         self.fd = fd
         self.modes = termios.tcgetattr(fd)
         self.is_raw = False
+        self._raw_modes = self.modes
 
     def is_ours(self) -> bool:
         """Whether we are in its foreground: only then may we read it and change it."""
@@ -60,18 +61,18 @@ class Terminal:
         except OSError:
             return False
 
-    def take(self) -> bool:
+    def take(self) -> None:
         """Make it raw, if we may and it is not."""
-        if self.is_raw or not self.is_ours():
-            return False
-        try:
-            self.modes = termios.tcgetattr(self.fd)
-            # Not FLUSH: what was typed ahead is for the command.
-            tty.setraw(self.fd, termios.TCSADRAIN)
-        except termios.error:
-            return False
-        self.is_raw = True
-        return True
+        if not self.is_ours():
+            self.is_raw = False
+            return
+        with contextlib.suppress(termios.error):
+            modes = termios.tcgetattr(self.fd)
+            if not self.is_raw or modes != self._raw_modes:
+                self.modes = modes
+                # Not FLUSH: what was typed ahead is for the command.
+                tty.setraw(self.fd, termios.TCSADRAIN)
+                self.is_raw, self._raw_modes = True, termios.tcgetattr(self.fd)
 
     def give_back(self) -> None:
         """Put its modes back."""
@@ -89,23 +90,18 @@ class Hosted:
         self.pid = 0
         self._terminal = Terminal(0)
         self._interrupted = interrupted
-        self._was_taken = False
-        self._master, slave = os.openpty()
-        copy_size(0, self._master)
-        self._take()
-        self._reports, report = os.pipe()
+        self._has_modes = self._leaves_ends = False
+        self._ends = 0
         self._line = b""
-        try:
-            self._leader = os.fork()
-            if not self._leader:
-                lead(order, self._master, slave, report)
-        finally:
-            os.close(slave)
-            os.close(report)
-        os.set_blocking(self._master, False)
+        self._leader = self._reports = -1
+        self._master, slave = os.openpty()
         self._keys = Relay(0, self._master, self._watch)
         self._screen = Relay(self._master, 1, keep)
         self.outputs = [self._screen]
+        self._dress()
+        self._lead(order, slave)
+        os.set_blocking(self._master, False)
+        self._take()
 
     @property
     def inputs(self) -> list[Relay]:
@@ -125,6 +121,7 @@ class Hosted:
     def look(self) -> None:
         """Hear what the leader says, and whether the terminal is ours now."""
         if self.outcome is None and not self._terminal.is_raw:
+            self._dress()
             self._take()
         while self._reports >= 0 and select.select([self._reports], [], [], 0)[0]:
             data = os.read(self._reports, 512)
@@ -150,27 +147,53 @@ class Hosted:
         """Our terminal has another size, or we were continued."""
         if number == signal.SIGWINCH:
             copy_size(0, self._master)
-        elif number == signal.SIGCONT and self._terminal.is_raw:
-            self._terminal.is_raw = False
+        elif number == signal.SIGCONT:
             self._take()
 
     def close(self) -> None:
         """Put our terminal back as it was."""
         self._terminal.give_back()
-        for fd in (self._master, self._reports):
-            if fd >= 0:
-                os.close(fd)
-        self._master = self._reports = -1
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self._leader, 0)
+        self._screen.close()
+        if self._reports >= 0:
+            os.close(self._reports)
+            self._reports = -1
+        if self._leader > 0:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self._leader, 0)
+
+    def _lead(self, order: Order, slave: int) -> None:
+        """Start the leader, and through it the command."""
+        self._reports, report = os.pipe()
+        try:
+            self._leader = os.fork()
+            if not self._leader:
+                lead(order, self._master, slave, report)
+        except OSError as problem:
+            self.outcome = Outcome(0, refused=problem.errno or errno.EIO)
+        finally:
+            os.close(slave)
+            os.close(report)
+
+    def _dress(self) -> None:
+        """Make the command's terminal as ours is, once: in the background ours is as some shell wants it."""
+        copy_size(0, self._master)
+        if not self._has_modes and self._terminal.is_ours():
+            with contextlib.suppress(termios.error):
+                termios.tcsetattr(self._master, termios.TCSANOW, termios.tcgetattr(0))
+                self._has_modes, self._leaves_ends = True, False
 
     def _take(self) -> None:
-        """Take our terminal; the command's begins as ours was."""
-        if self._terminal.take() and not self._was_taken:
-            self._was_taken = True
+        """Take our terminal if we may; one of both makes the line ends, ours where it is not raw."""
+        self._terminal.take()
+        if self._leaves_ends == self._terminal.is_raw:
+            self._leaves_ends = not self._terminal.is_raw
             with contextlib.suppress(termios.error):
-                termios.tcsetattr(self._master, termios.TCSANOW, self._terminal.modes)
-                copy_size(0, self._master)
+                modes = termios.tcgetattr(self._master)
+                if self._leaves_ends:
+                    self._ends, modes[1] = modes[1] & termios.OPOST, modes[1] & ~termios.OPOST
+                else:
+                    modes[1] |= self._ends
+                termios.tcsetattr(self._master, termios.TCSANOW, modes)
 
     def _watch(self, typed: bytes) -> None:
         """See a Ctrl-C among the keys: the command's terminal makes a signal of it, if it is set to."""
@@ -206,7 +229,7 @@ class Hosted:
         before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
         # All of the job, as the key would. Where no shell could let us go on, this does nothing.
         os.killpg(0, signal.SIGTSTP)
-        signal.signal(signal.SIGTSTP, before)
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL if before is None else before)
         copy_size(0, self._master)
         self._take()
         self.send(signal.SIGCONT)

@@ -164,8 +164,8 @@ def split_line(data: bytes) -> tuple[bytes, bytes]:
 
 
 def line_end(data: bytes, limit: int) -> int:
-    """Where the last line ends that fits into so many bytes; the limit itself where a line is longer."""
-    return max(data.rfind(one, 0, limit) for one in LINE_ENDS) + 1 or limit
+    """Where the last line ends that fits into so many bytes; in the middle only of a line that is longer than usual."""
+    return max(data.rfind(one, 0, limit) for one in LINE_ENDS) + 1 or (limit if limit > HELD else 0)
 
 
 def size_of(path: str) -> int:

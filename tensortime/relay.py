@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import stat
 from collections.abc import Callable
 
 BLOCK = 1 << 16
@@ -18,6 +17,7 @@ class Relay:
         self.pending = b""
         self.is_open = True
         """Whether more may come."""
+        self._is_screen = os.isatty(target)
         self._is_deaf = False
 
     def take(self) -> int:
@@ -46,7 +46,7 @@ class Relay:
         except OSError:
             self.pending = b""
             # A terminal that hung up: SIGHUP tells it, and what is still written is kept.
-            self._is_deaf = is_terminal(self.target)
+            self._is_deaf = self._is_screen
             if not self._is_deaf:
                 self.close()
 
@@ -57,17 +57,3 @@ class Relay:
             with contextlib.suppress(OSError):
                 os.close(self.source)
         self.source = -1
-
-
-def is_terminal(fd: int) -> bool:
-    """Whether a descriptor is a terminal, also one that has hung up."""
-    if os.isatty(fd):
-        return True
-    try:
-        return stat.S_ISCHR(os.fstat(fd).st_mode) and os.major(os.fstat(fd).st_rdev) in (
-            4,
-            5,
-            *range(136, 144),
-        )
-    except OSError:
-        return False

@@ -1,0 +1,160 @@
+"""The log of what a command wrote: its first and last part, without keys, whatever happens meanwhile."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tensortime import outputlog, redaction
+from tensortime.outputlog import OutputLog
+
+KEYS = (
+    "hf_" + "aB3" * 12,
+    "sk-" + "0123456789abcdef" * 3,
+    "sk-proj-" + "Ab1" * 12,
+    "ghp_" + "Zz9" * 12,
+    "github_pat_" + "a1" * 20,
+    "glpat-" + "x" * 20,
+    "AKIA" + "ABCDEFGH12345678",
+    "AIza" + "x" * 35,
+    "xoxb-" + "1" * 12,
+    "eyJ" + "h" * 10 + "." + "b" * 10 + ".c",
+)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A log that keeps little."""
+    monkeypatch.setattr(outputlog, "KEPT", 1000)
+    return 1000
+
+
+def logged(path: Path, *pieces: bytes) -> OutputLog:
+    """A log of these pieces, closed."""
+    log = OutputLog(path)
+    for piece in pieces:
+        log.write(piece)
+    log.close()
+    return log
+
+
+def test_all_of_it_is_kept(tmp_path: Path) -> None:
+    """Any bytes, escape sequences and unfinished lines too."""
+    data = b"\x1b[31mred\x1b[0m\r\n\xff\xfe\x00 half \xe2\x96" + b"a bar\rthat moves\r" * 100 + b"no end"
+    log = logged(tmp_path / "x" / "output.log", data[:7], data[7:20], data[20:])
+    assert (tmp_path / "x" / "output.log").read_bytes() == data
+    assert (log.bytes, log.cut, log.problem) == (len(data), 0, None)
+
+
+def test_five_megabytes_of_each_end() -> None:
+    """What README promises."""
+    assert outputlog.KEPT == 5_000_000
+
+
+@pytest.mark.parametrize("size", [1, 999, 1000, 1001, 1999, 2000, 2001, 3000, 10_007, 100_000])
+@pytest.mark.parametrize("piece", [1, 7, 300, 5000])
+def test_the_ends_are_kept_and_the_middle_is_counted(
+    size: int, piece: int, small: int, tmp_path: Path
+) -> None:
+    """A line stands for what is cut, and says how much; the lines at the cut are whole."""
+    lines = b"".join(b"line %07d\n" % number for number in range(size // 13 + 1))[:size]
+    log = logged(tmp_path / "log", *(lines[at : at + piece] for at in range(0, size, piece)))
+    kept = (tmp_path / "log").read_bytes()
+    assert log.bytes == size
+    if size <= 2 * small - 26:
+        assert kept == lines
+    if kept == lines:
+        assert log.cut == 0
+        return
+    begin, cut, end = re.split(rb"\n\[tensortime: (\d+) bytes are left out here\]\n", kept)
+    assert lines.startswith(begin)
+    assert lines.endswith(end)
+    assert end.startswith(b"line ")
+    assert begin.endswith(b"\n")
+    assert len(begin) + int(cut) + len(end) == size
+    assert log.cut == int(cut)
+    assert small - 13 <= len(begin) <= small
+    assert small - 26 <= len(end) <= small
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log"]
+
+
+def test_what_a_dead_process_leaves(small: int, tmp_path: Path) -> None:
+    """At any moment the beginning and the end are on disk, bounded; the next run goes on behind them."""
+    log = OutputLog(tmp_path / "log")
+    for number in range(1000):
+        log.write(b"line %07d\n" % number)
+        assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 3 * small + 26
+    assert b"line 0000000\n" in (tmp_path / "log").read_bytes()
+    assert (tmp_path / "log.2").read_bytes().endswith(b"line 0000999\n")
+    logged(tmp_path / "log", b"requeued\n")
+    kept = (tmp_path / "log").read_bytes()
+    assert kept.startswith(b"line 0000000\n")
+    assert kept.endswith(b"line 0000999\nrequeued\n")
+
+
+def test_a_log_is_continued(small: int, tmp_path: Path) -> None:
+    """A job that is preempted again and again: still the two ends, and the sum of what is missing."""
+    total = 0
+    for attempt in range(5):
+        text = b"".join(b"%d: %06d\n" % (attempt, number) for number in range(700))
+        log = logged(tmp_path / "log", text)
+        total += len(text)
+        assert log.bytes == total
+    kept = (tmp_path / "log").read_bytes()
+    cut = re.findall(rb"(\d+) bytes are left out", kept)
+    assert [int(one) for one in cut] == [log.cut]
+    assert len(kept) - kept.count(b"") < 2 * small + 100
+    assert kept.startswith(b"0: 000000\n")
+    assert kept.endswith(b"4: 000699\n")
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_keys_are_hidden_wherever_they_are_parted(key: str, tmp_path: Path) -> None:
+    """Whatever pieces they come in; what stands around them stays."""
+    line = f"logged in with {key} at step 3\n".encode()
+    for at in range(0, len(line), 5):
+        path = tmp_path / f"log{at}"
+        logged(path, line[:at], line[at:])
+        assert path.read_bytes() == b"logged in with *** at step 3\n"
+
+
+def test_what_shows_a_key_is_known_without_looking_for_one() -> None:
+    """Each shape has one of the signs that are looked for first."""
+    for key in (*KEYS, "https://user:word@host/", "Authorization: BEARER abcdefgh12345"):
+        assert "***" in redaction.redact_shapes(key) or "user" not in redaction.redact_shapes(key)
+        assert redaction.redact_output(key.encode()) == redaction.redact_shapes(key).encode()
+
+
+def test_a_key_in_a_line_without_end(tmp_path: Path) -> None:
+    """A progress bar that never ends its line, words and words: the keys among them are hidden all the same."""
+    words = [b"word%d" % number for number in range(3000)]
+    for at in range(0, 3000, 100):
+        words[at : at + 2] = [b"bearer", b"abcdefgh12345678"]
+    text = b" ".join(words)
+    for piece in (100, 4096, 5000):
+        logged(tmp_path / f"log{piece}", *(text[at : at + piece] for at in range(0, len(text), piece)))
+        kept = (tmp_path / f"log{piece}").read_bytes()
+        assert kept == text.replace(b"bearer abcdefgh12345678", b"bearer ***")
+
+
+def test_each_stream_has_its_own_lines(tmp_path: Path) -> None:
+    """A warning in the middle of a line of output does not part it, nor a key in it."""
+    log = OutputLog(tmp_path / "log")
+    key = KEYS[0].encode()
+    log.write(b"token " + key[:10], 1)
+    log.write(b"warning\n", 2)
+    log.write(key[10:] + b"\n", 1)
+    log.close()
+    assert (tmp_path / "log").read_bytes() == b"warning\ntoken ***\n"
+
+
+def test_a_full_disk_ends_the_log_alone(tmp_path: Path) -> None:
+    """Nothing is raised; why, and how much is missing, is known."""
+    log = OutputLog("/dev/full")
+    log.write(b"x\n")
+    log.write(b"y\n")
+    log.close()
+    assert log.problem is not None
+    assert log.bytes == 4
+    (tmp_path / "file").write_bytes(b"")
+    assert logged(tmp_path / "file" / "log", b"x\n").problem is not None
