@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tensortime.errors import TensorTimeError
     from tensortime.maintenance import doctor, gc, purge, verify
     from tensortime.portable import export_experiment, import_file
+    from tensortime.running import run
     from tensortime.time_machine import TimeMachine
     from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
 
@@ -34,6 +35,7 @@ __all__ = [
     "restore",
     "rm",
     "rm_worktree",
+    "run",
     "settings",
     "show",
     "tag",
@@ -62,6 +64,7 @@ _HOMES = {
     "du": "upkeep",
     "rm": "upkeep",
     "rm_worktree": "upkeep",
+    "run": "running",
     "trashed": "upkeep",
     "undelete": "upkeep",
 }

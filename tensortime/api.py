@@ -23,6 +23,7 @@ from tensortime.formats import bytes_of
 from tensortime.landmarks import DEFAULT_STORE
 from tensortime.lookup import (
     PathLike,
+    announce,
     as_meant,
     check_texts,
     environment_failure,
@@ -85,13 +86,13 @@ def backup(
         return BackupReport(experiment=None)
     # Each verb loads its operation when it is called: `log` and `show` pay for none.
     from tensortime.collector import start_collecting
-    from tensortime.ignoring import Matcher
-    from tensortime.session import BackupOptions
+    from tensortime.session import configured
 
     place, config = locate(directory, store)
     refuse_wide_project(place.project)
     refuse_store_around(place)
-    options = BackupOptions(
+    options = replace(
+        configured(config, place.project),
         name=None if name is None else ExperimentName(as_meant(name)),
         joins=add is not None if joins is None else joins,
         note=as_meant(note),
@@ -101,11 +102,6 @@ def backup(
         metrics=recorded(metrics),
         metric_files=config.metrics,
         rehash=rehash,
-        large_size=config.large_size,
-        follow=config.follow,
-        ignored_by_config=config.ignore,
-        is_hardlink=Matcher.of("hardlink", config.hardlink, place.project).covers,
-        max_store=config.max_store,
         large_until=large_until,
     )
     newest = add is not None and name is None and joins is None
@@ -152,16 +148,6 @@ def back_up(
         collector.close()
 
 
-def announce(place: Place, opened: Store, monitor: Monitor) -> None:
-    """What a person should know of the store before the work begins."""
-    for notice in opened.notices:
-        monitor.say(notice)
-    if not os.path.exists(opened.path(".cache")) or not os.listdir(opened.path(".cache")):
-        monitor.say(
-            message("project {project}, store {store}", project=place.project, store=place.shown_store)
-        )
-
-
 def log(
     *,
     directory: PathLike | None = None,
@@ -199,11 +185,11 @@ def show(experiment: str, *, directory: PathLike | None = None, store: PathLike 
         meta = history.read_meta(opened.shadow, items)
         facts = history.read_facts(opened.shadow, target.commit)
         entries = history.read_history(opened.shadow, target.experiment.commit)
-    described = history.described(target.experiment.name, target.commit, facts, target.experiment.tags)
+    shown = history.described(target.experiment.name, target.commit, facts, target.experiment.tags)
     if target.number == target.experiment.backups:
-        [described] = with_live_metrics(opened.folder, [described])
+        [shown] = with_live_metrics(opened.folder, [replace(shown, status=target.experiment.status)])
     return ShowReport(
-        described,
+        shown,
         entries,
         history.run_of(meta),
     )

@@ -124,6 +124,60 @@ def backup(
     raise typer.Exit(commands.backup(common, note, name, add or [], ignore or [], rehash))
 
 
+@app.command(
+    "run",
+    cls=Verb,
+    help=tr(
+        "Run a command between two backups of one experiment: of its inputs, and of what it made. The exit code is the "
+        "command's."
+    ),
+    context_settings={"allow_interspersed_args": False},
+)
+def run_command(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="COMMAND", help=tr("The command, behind -- or the last option.")),
+    ] = None,
+    note: Annotated[
+        str, typer.Option("--note", "-m", metavar="TEXT", help=tr("What this run is about."))
+    ] = "",
+    name: Annotated[
+        str | None, typer.Option("--name", metavar="NAME", help=tr("Instead of time and note."))
+    ] = None,
+    tags: Annotated[
+        list[str] | None, typer.Option("--tag", metavar="TAG", help=tr("Tag the experiment. Repeatable."))
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--add",
+            metavar="PATH",
+            help=tr("What it changes here is stored although a rule leaves it out. Repeatable."),
+        ),
+    ] = None,
+    isolated: Annotated[
+        bool,
+        typer.Option(
+            "--isolated", help=tr("Run it in a folder of its own, made of the backup: edit on meanwhile.")
+        ),
+    ] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help=tr("With --isolated: leave that folder there afterwards."))
+    ] = False,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime run`."""
+    from tensortime import running_commands
+    from tensortime.commands import Common
+
+    common = Common(directory, store, as_json)
+    raise typer.Exit(
+        running_commands.run(common, words or [], note, name, tags or [], add or [], isolated, keep)
+    )
+
+
 @app.command(cls=Verb, help=tr("List the experiments, newest first."))
 def log(
     directory: Directory = None,
@@ -536,6 +590,8 @@ def doctor(directory: Directory = None, store: StoreOption = None, as_json: Json
 
 def with_values(arguments: list[str]) -> list[str]:
     """`--read-data` alone means all of it: an option of typer takes a value or none, not either."""
+    if arguments[:1] != ["verify"]:
+        return arguments
     return ["--read-data=all" if word == "--read-data" else word for word in arguments]
 
 
@@ -565,7 +621,7 @@ def no_number(problem: Any, arguments: list[str]) -> tuple[str, str] | None:
 def run(arguments: list[str]) -> int:
     """Parse and run; returns the exit code. A wrong call is answered like every other error."""
     command: Any = typer.main.get_command(app)
-    as_json = "--json" in arguments
+    as_json = "--json" in arguments[: arguments.index("--") if "--" in arguments else None]
     arguments = with_values(verb_first(arguments))
     try:
         code = command.main(args=arguments, prog_name="tensortime", standalone_mode=False)

@@ -30,6 +30,7 @@ A_SIZE = 'a size of at least one byte, such as 1048576 or "4 MiB"'
 A_TEXT = "a text"
 A_SWITCH = "true or false"
 A_LANGUAGE = '"en" or "zh"'
+INNER_PATHS = 'a list of paths inside the project, such as ["save/", "logs/*.csv"]'
 PATTERNS = 'a list of patterns, such as ["data/*.bin"]'
 
 
@@ -47,6 +48,8 @@ class Config:
     """Patterns to leave out; `.ttignore` and the `ignore` argument come after them."""
     metrics: tuple[str, ...] = ()
     """Patterns of files, from the project's top, out of which metrics are read."""
+    outputs: tuple[str, ...] = ()
+    """Paths, or globs of them, from the project's top: what `run` stores of them although a rule leaves it out."""
     backup_dir: str | None = None
     max_store: int | None = None
     """Bytes that the store may take."""
@@ -201,6 +204,16 @@ def check_patterns(value: object) -> tuple[str, ...]:
     return tuple(value)
 
 
+def check_inner_paths(value: object) -> tuple[str, ...]:
+    """A list of paths inside the project, as they are when nothing is to be cut off; ValueError says what it should be."""
+    if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+        raise ValueError(INNER_PATHS)
+    paths = tuple(os.path.normpath(item) for item in value)
+    if any(os.path.isabs(path) or path.split("/")[0] in (".", "..") or "\0" in path for path in paths):
+        raise ValueError(INNER_PATHS)
+    return paths
+
+
 def check_text(value: object) -> str:
     """A string that is not empty; ValueError says what it should be."""
     if not isinstance(value, str) or not value or "\0" in value:
@@ -228,6 +241,7 @@ CHECKS: dict[str, Callable[[object], object]] = {
     "follow": check_patterns,
     "ignore": check_patterns,
     "metrics": check_patterns,
+    "outputs": check_inner_paths,
     "backup_dir": check_text,
     "max_store": check_size,
     "lang": check_language,

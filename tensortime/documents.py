@@ -20,6 +20,7 @@ from tensortime.reports import (
     Problem,
     PurgeReport,
     RestoreReport,
+    RunReport,
     SettingsReport,
     ShowReport,
     VerifyReport,
@@ -58,6 +59,32 @@ def backup_json(report: BackupReport) -> dict[str, object]:
         ],
         "lost": [{"path": one.path, "experiments": list(one.experiments)} for one in report.lost],
         "seconds": round(report.seconds, 3),
+    }
+
+
+def run_json(report: RunReport) -> dict[str, object]:
+    """The document of `run --json`."""
+    begun, added = report.begun, report.added
+    return {
+        "experiment": report.experiment,
+        "status": report.status,
+        "exit_code": report.exit_code,
+        "signal": report.signal or None,
+        "interrupted": report.interrupted or None,
+        "seconds": round(report.seconds, 3),
+        "peak_memory": report.peak_memory,
+        "output": {"bytes": report.log_bytes, "cut": report.log_cut},
+        "inputs": None if begun is None else {"number": begun.number, "commit": begun.commit},
+        "added": None if added is None else {"number": added.number, "commit": added.commit},
+        "outputs": [
+            {"path": one.path, "state": one.state, "bytes": one.size}
+            for one in (added.outputs if added else ())
+        ],
+        "edited": list(added.edited if added else ()),
+        "skipped": [{"path": one.path, "reason": one.reason} for one in (added.skipped if added else ())],
+        "missed": list(report.missed),
+        "worktree": report.worktree or None,
+        "problem": None if report.problem is None else error_json(report.problem)["error"],
     }
 
 

@@ -4,7 +4,7 @@ A note is part of a commit, so a new one is a new commit with the same tree, num
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from tensortime import fsops, history
@@ -18,18 +18,23 @@ from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_ob
 from tensortime.publication import ATTEMPTS, sync_ref
 from tensortime.shadow import parse_commit
 from tensortime.store import Store
-from tensortime.trailers import decode_message, encode_message
+from tensortime.trailers import BackupFacts, decode_message, encode_message
 
 
 def write_note(store: Store, name: ExperimentName, note: str) -> None:
     """Give an experiment another note. UnknownExperiment where it is gone, StoreBusy where others keep moving it."""
+    change_facts(store, name, lambda facts: replace(facts, note=note))
+
+
+def change_facts(store: Store, name: ExperimentName, change: Callable[[BackupFacts], BackupFacts]) -> None:
+    """Let an experiment say something else of the same tree. UnknownExperiment, StoreBusy."""
     ref = history.experiment_ref(name)
     with store.in_use(), store.staging() as staging:
         for _ in range(ATTEMPTS):
             tip = store.shadow.ref(ref)
             if tip is None:
                 raise gone(name)
-            edited = edit_commit(store, staging, tip, note)
+            edited = edit_commit(store, staging, tip, change)
             if store.shadow.create_ref(ref, edited, tip):
                 sync_ref(store, ref)
                 break
@@ -43,11 +48,11 @@ def gone(name: ExperimentName) -> UnknownExperiment:
     return UnknownExperiment("{name} was removed meanwhile", name=name, hint="tensortime undelete")
 
 
-def edit_commit(store: Store, staging: str, tip: Oid, note: str) -> Oid:
-    """Write a commit on top of `tip` that says the same but for the note."""
+def edit_commit(store: Store, staging: str, tip: Oid, change: Callable[[BackupFacts], BackupFacts]) -> Oid:
+    """Write a commit on top of `tip` with the same tree."""
     raw = next(data for _, data in store.shadow.read_objects([tip]))
     headers, text = parse_commit(raw)
-    facts = replace(decode_message(text), note=note, edited_ns=time.time_ns())
+    facts = replace(change(decode_message(text)), edited_ns=time.time_ns())
     data = encode_commit(
         bytes.fromhex(headers["tree"]),
         [bytes.fromhex(tip)],

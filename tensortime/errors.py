@@ -7,6 +7,9 @@
     │   ├── NoStore  UnknownExperiment  AmbiguousName  UnknownPath
     ├── Damaged                     exit 5   bytes in the store are missing or wrong
     ├── StoreBusy                   exit 6   another process holds the store
+    ├── CommandNotFound             exit 127 what `run` should run is not there
+    ├── Interrupted                 exit 130 a person stopped it
+    ├── NotExecutable               exit 126 it is there and is no program
     └── GitFailed  NoGit  NoSpace  StoreUnusable  UnsupportedFormat  TargetExists  BadBundle  Protected
 
 A message is a template and its values, so that a face can put it into another language; `str()` is
@@ -100,6 +103,27 @@ class Protected(TensorTimeError):
     """Something would be lost that a person marked to be kept, or that is nowhere else."""
 
     kind = "protected"
+
+
+class CommandNotFound(TensorTimeError):
+    """The command that is to be run is not there."""
+
+    kind = "command-not-found"
+    exit_code = 127
+
+
+class NotExecutable(TensorTimeError):
+    """The command that is to be run is there, and is no program."""
+
+    kind = "not-executable"
+    exit_code = 126
+
+
+class Interrupted(TensorTimeError):
+    """A person stopped it before it was done."""
+
+    kind = "interrupted"
+    exit_code = 130
 
 
 class UsageError(TensorTimeError):

@@ -25,6 +25,8 @@ class Experiment:
     tags: tuple[str, ...] = ()
     params: Mapping[str, object] = field(default_factory=dict)
     metrics: Mapping[str, object] = field(default_factory=dict)
+    runner: Mapping[str, object] = field(default_factory=dict)
+    """The process that runs its command now, or did when it was killed."""
 
 
 @dataclass(frozen=True, slots=True)

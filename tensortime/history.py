@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from tensortime.errors import (
@@ -132,7 +132,15 @@ def read_experiment(ref: Ref, tags: Sequence[str]) -> Experiment | DamagedRef:
         facts = decode_message(parse_commit(ref.commit)[1])
     except ValueError as problem:
         return DamagedRef(ref.name, f"its commit {ref.oid[:12]} is no backup: {problem}")
-    return described(ExperimentName(name), ref.oid, facts, tuple(sorted(tags)))
+    found = described(ExperimentName(name), ref.oid, facts, tuple(sorted(tags)))
+    return replace(found, status=status_now(facts)) if facts.runner else found
+
+
+def status_now(facts: BackupFacts) -> str:
+    """The status of an experiment whose command is running, as far as its newest backup knows."""
+    from tensortime.processes import is_gone  # only where a command runs
+
+    return "interrupted" if is_gone(facts.runner) else facts.status
 
 
 def described(name: ExperimentName, commit: Oid, facts: BackupFacts, tags: tuple[str, ...]) -> Experiment:
@@ -151,6 +159,7 @@ def described(name: ExperimentName, commit: Oid, facts: BackupFacts, tags: tuple
         tags=tags,
         params=facts.params,
         metrics=facts.metrics,
+        runner=facts.runner,
     )
 
 
@@ -322,6 +331,13 @@ def run_of(meta: Mapping[bytes, bytes]) -> dict[str, object]:
     except (ValueError, RecursionError):
         return {}
     return run if isinstance(run, dict) else {}
+
+
+def runs_of(shadow: Shadow, commits: Iterable[Oid]) -> dict[int, Mapping[str, object]]:
+    """The run.json of backups, by their numbers; one that cannot be read is missing."""
+    names = [f"{commit}:{text_of(META)}/run.json" for commit in commits]
+    runs = [run_of({b"run.json": data}) for _, data in shadow.read_objects(names, missing_ok=True)]
+    return {number: run for run in runs if isinstance(number := run.get("backup"), int)}
 
 
 def skipped_in(run: Mapping[str, object]) -> tuple["Skipped", ...]:

@@ -19,10 +19,12 @@ from tensortime.errors import (
     UnknownExperiment,
     UnknownPath,
     UsageError,
+    message,
 )
 from tensortime.formats import RelPath, bytes_of, text_of
 from tensortime.landmarks import is_store
 from tensortime.language import place_around
+from tensortime.monitor import Monitor
 from tensortime.project import Place, upward
 from tensortime.store import Store, open_store
 
@@ -55,6 +57,16 @@ def recorded_project(place: Place) -> str:
     """The nearest folder upward that a store elsewhere knows as a project, else the one that was found."""
     known = {one.project for one in history.read_catalog(open_store(place.store).shadow).experiments}
     return next((one for one in upward(place.project) if text_of(os.fsencode(one)) in known), place.project)
+
+
+def announce(place: Place, opened: Store, monitor: Monitor) -> None:
+    """What a person should know of the store before the work begins."""
+    for notice in opened.notices:
+        monitor.say(notice)
+    if not os.path.exists(opened.path(".cache")) or not os.listdir(opened.path(".cache")):
+        monitor.say(
+            message("project {project}, store {store}", project=place.project, store=place.shown_store)
+        )
 
 
 def is_backed_up(place: Place) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tensortime import fsops, history, intake, records
+from tensortime import fsops, history, intake, ongoing, records
 from tensortime.commits import (
     RUNNING,
     Run,
@@ -29,10 +29,11 @@ from tensortime.ignoring import FILE_NAME, Rules
 from tensortime.intake import Intake
 from tensortime.names import ExperimentName, default_name, free_name
 from tensortime.packs import PackWriter
-from tensortime.reports import BackupReport, LinkOut, Skipped
+from tensortime.reports import BackupReport, LinkOut, OutputFile, Skipped
 from tensortime.repository import nested_heads
-from tensortime.session import Collector, Session
+from tensortime.session import BackupOptions, Collector, Session
 from tensortime.shadow import NO_OID
+from tensortime.statcache import StatKey
 from tensortime.store import Store
 from tensortime.trailers import BackupFacts, plain
 from tensortime.trees import Contents
@@ -44,6 +45,10 @@ ENVIRONMENT_SECONDS = 0.03
 ATTEMPTS = 100
 """How often the commit is written again when another backup took the name or moved the ref meanwhile. Each time one
 of the others got through, so this many of a sweep may begin in the same second with the same note."""
+
+
+ENDED_BADLY = ("failed", "interrupted")
+"""What a status stays when something is added later."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,15 @@ class Begun:
     metrics: Mapping[str, object]
     kept: records.Kept = records.NOTHING_KEPT
     """What the experiment has appended meanwhile."""
+    existing: Experiment | None = None
+    """The experiment that is joined."""
+    is_edit: bool = False
+    """The newest backup says more; there is no further one."""
+
+    @property
+    def runner(self) -> Mapping[str, object]:
+        """Who runs the experiment's command; empty where nobody does."""
+        return self.existing.runner if self.existing is not None else {}
 
 
 @dataclass(frozen=True)
@@ -76,6 +90,10 @@ class Gathered:
     """Raw ids of blobs and trees that are in the store's packs; grows while the commit is written."""
     below: Mapping[str, object] = field(default_factory=dict)
     """The run.json of the backup that something is added to."""
+    added: Sequence[RelPath] | None = None
+    """The paths that are put on top of that backup; None for a whole one."""
+    outputs: tuple[OutputFile, ...] = ()
+    edited: tuple[str, ...] = ()
 
 
 def begin(session: Session, catalog: history.Catalog) -> Begun:
@@ -91,11 +109,12 @@ def begin(session: Session, catalog: history.Catalog) -> Begun:
             existing.name,
             existing.commit,
             existing.backups + 1,
-            options.note or existing.note,
+            note_of(options, existing),
             time_ns,
             {**existing.params, **options.params},
             {**existing.metrics, **metrics_written(session, existing), **kept.metrics, **options.metrics},
             kept,
+            existing,
         )
     taken = (
         catalog.taken_names() | folders_in(session.store) | records.names_with_records(session.store.folder)
@@ -115,6 +134,13 @@ def metrics_written(session: Session, experiment: Experiment) -> dict[str, objec
     began_ns = min((one.time_ns for one in backups), default=experiment.time_ns)
     found = metrics_of_files(session.place.project, patterns, began_ns, session.monitor)
     return {name: redact_named(name, plain(value)) for name, value in found.items()}
+
+
+def note_of(options: BackupOptions, existing: Experiment) -> str:
+    """The note of an experiment that is joined: what was typed after `run --note` stays, whatever the code calls it."""
+    if existing.runner and options.run is None:
+        return existing.note or options.note
+    return options.note or existing.note
 
 
 def folders_in(store: Store) -> set[str]:
@@ -139,9 +165,11 @@ def publish(
     session.sidecar.sync(taken.to_sync)
     for _ in range(ATTEMPTS):
         begun = begin(session, catalog)
-        whole, told = gathered, facts
+        whole, told = replace(gathered, added=options.only), facts
         if options.only is not None and begun.parent is not None:
-            whole, told = on_top_of(store, begun.parent, gathered, options.only, facts)
+            whole, told = on_top_of(store, begun, gathered, options.only, facts)
+        elif begun.runner or (begun.existing and options.run):
+            begun, whole, told = in_its_run(session, begun, gathered, facts)
         commit = commit_contents(session, writer, with_records(whole, begun.kept), begun, told)
         try:
             writer.finish()
@@ -221,10 +249,54 @@ class RulesOfGone:
         return rules.enter(folder, data)
 
 
+def in_its_run(
+    session: Session, begun: Begun, gathered: Gathered, collected: dict[str, object]
+) -> tuple[Begun, Gathered, dict[str, object]]:
+    """What a look at all of the project adds to an experiment whose command runs."""
+    if begun.parent is None or begun.existing is None:
+        return begun, gathered, collected
+    top = os.fsencode(os.path.realpath(session.place.project)) + b"/"
+    rules, step = RulesOfGone(session, top[:-1]), session.options.run
+    stats = {
+        one.path: StatKey(one.size, one.mtime_ns, one.ctime_ns, one.inode) for one in gathered.found.files
+    }
+    before = step.before if step is not None else {}
+    found = ongoing.put_on_top(
+        session.store.shadow,
+        begun.parent,
+        gathered.contents,
+        collected,
+        step,
+        waits=bool(gathered.taken.queued),
+        alone=is_own_worktree(session, begun) or (step is not None and step.alone),
+        is_gone=lambda path: not os.path.lexists(top + path) and rules.take(path),
+        is_old=lambda path: path in before and before[path] == stats.get(path),
+    )
+    if found is None:
+        return begun, gathered, collected
+    if found.is_edit:
+        begun = replace(begun, number=begun.existing.backups, time_ns=begun.existing.time_ns, is_edit=True)
+    whole = replace(
+        gathered,
+        contents=found.contents,
+        added=found.added,
+        outputs=found.outputs,
+        edited=tuple(text_of(path) for path in found.edited),
+    )
+    return begun, whole, found.facts
+
+
+def is_own_worktree(session: Session, begun: Begun) -> bool:
+    """Whether the project is a worktree of the very experiment that is added to: what `run --isolated` makes."""
+    parent = session.place.parent
+    return parent is not None and begun.existing is not None and parent.experiment == begun.existing.name
+
+
 def on_top_of(
-    store: Store, parent: Oid, gathered: Gathered, only: Sequence[RelPath], collected: dict[str, object]
+    store: Store, begun: Begun, gathered: Gathered, only: Sequence[RelPath], collected: dict[str, object]
 ) -> tuple[Gathered, dict[str, object]]:
     """What was gathered at and under some paths, in place of what an older backup has there; and its facts, kept."""
+    parent = begun.parent or NO_OID
     older, below = read_contents(store.shadow, parent)
     facts, added = facts_on_top(below, collected), gathered.contents
     nested = collected.get("nested")
@@ -241,20 +313,23 @@ def on_top_of(
         one for one in history.skipped_in(below) if not any(is_under(bytes_of(one.path), top) for top in anew)
     )
     contents = overlay(older, added, only)
-    whole = replace(gathered, contents=contents, skipped=(*kept, *gathered.skipped), below=below)
-    return whole, facts
+    if begun.runner or ongoing.OUTPUTS in older.extra:
+        contents, _ = ongoing.with_outputs(store.shadow, parent, contents)
+    skipped = (*kept, *gathered.skipped)
+    return replace(gathered, contents=contents, skipped=skipped, below=below, added=only), facts
 
 
 def commit_contents(
     session: Session, writer: PackWriter, gathered: Gathered, begun: Begun, collected: Mapping[str, object]
 ) -> Oid:
     """Write the commit of what was gathered."""
-    options, contents = session.options, gathered.contents
+    contents, own = gathered.contents, bool(begun.runner or session.options.run)
+    own = own and is_own_worktree(session, begun)
     run = Run(
         begun.number,
         begun.time_ns,
-        session.place.parent,
-        options.only,
+        None if own else session.place.parent,
+        gathered.added,
         changed_paths(contents),
         gathered.below,
     )
@@ -266,16 +341,32 @@ def commit_contents(
         number=begun.number,
         time_ns=begun.time_ns,
         host_id=host_id(),
-        project=text_of(os.fsencode(session.place.project)),
-        status=status_of(gathered.skipped),
+        project=begun.existing.project
+        if own and begun.existing
+        else text_of(os.fsencode(session.place.project)),
+        status=status_in(session, begun, gathered.skipped),
         files=contents.files,
         size=contents.size,
         parent=f"{parent.get('experiment')}:{parent.get('backup')}" if parent else "",
         command=tuple(str(word) for word in command) if isinstance(command, list) else (),
         params=begun.params,
         metrics=begun.metrics,
+        edited_ns=time.time_ns() if begun.is_edit else 0,
+        runner=begun.runner if session.options.run is None else session.options.run.runner,
     )
     return write_commit(writer, gathered.known, contents, described, facts, begun.parent)
+
+
+def status_in(session: Session, begun: Begun, skipped: Sequence[Skipped]) -> str:
+    """The status that a backup has, of which this was skipped."""
+    step, existing = session.options.run, begun.existing
+    if step is not None:
+        return status_of(skipped) if step.status == "done" else step.status
+    if existing is not None and existing.runner:
+        return "running"
+    if existing is not None and session.options.only is not None and existing.status in ENDED_BADLY:
+        return existing.status
+    return status_of(skipped)
 
 
 def changed_paths(files: Intake | Contents) -> tuple[str, ...]:
@@ -308,6 +399,8 @@ def report_of(session: Session, begun: Begun, commit: Oid, gathered: Gathered, p
             LinkOut(text_of(one.path), text_of(one.target), one.files, one.bytes, one.complete)
             for one in gathered.found.outside
         ),
+        outputs=gathered.outputs,
+        edited=gathered.edited,
         store=session.store.folder,
     )
 

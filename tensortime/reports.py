@@ -7,7 +7,7 @@ nanoseconds since 1970.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tensortime.errors import Message
+from tensortime.errors import Message, TensorTimeError
 from tensortime.experiments import Experiment
 from tensortime.formats import Oid
 from tensortime.names import ExperimentName
@@ -63,6 +63,17 @@ class Lost:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputFile:
+    """A path that a command made, changed or removed."""
+
+    path: str
+    state: str
+    """created, changed or removed."""
+    size: int = 0
+    """Bytes; 0 for links and for what is gone."""
+
+
+@dataclass(frozen=True, slots=True)
 class BackupReport:
     """What one backup did. `experiment` is None where nothing was to be done (another rank, switched off)."""
 
@@ -87,6 +98,10 @@ class BackupReport:
     queued_bytes: int = 0
     outside: tuple[LinkOut, ...] = ()
     lost: tuple[Lost, ...] = ()
+    outputs: tuple[OutputFile, ...] = ()
+    """Of a backup while or after `tensortime run` runs a command: all outputs so far."""
+    edited: tuple[str, ...] = ()
+    """Source files that a person changed meanwhile: the experiment keeps them as they were."""
     store: str = ""
     seconds: float = 0.0
 
@@ -94,6 +109,42 @@ class BackupReport:
     def exit_code(self) -> int:
         """0 done, 3 something was skipped or changed, 5 an older experiment lost bytes."""
         return 5 if self.lost else 3 if self.skipped or self.changed else 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunReport:
+    """What became of a command that `tensortime run` ran."""
+
+    exit_code: int
+    """As a shell says it: 128 and the number of a signal that ended the command."""
+    signal: str = ""
+    """The name of that signal."""
+    interrupted: str = ""
+    """The signal with which we were told to stop, and passed on."""
+    seconds: float = 0.0
+    peak_memory: int | None = None
+    """Bytes of the largest process."""
+    log_bytes: int = 0
+    log_cut: int = 0
+    """Bytes of the output that are not in the log: its middle."""
+    status: str = ""
+    begun: BackupReport | None = None
+    """The backup of the inputs; None where there is none."""
+    added: BackupReport | None = None
+    """The backup of the outputs; None where there is none."""
+    problem: TensorTimeError | None = None
+    """Why the outputs could not be added."""
+    missed: tuple[str, ...] = ()
+    """What the command wrote and a rule leaves out: files, and with `/` at the end folders."""
+    worktree: str = ""
+    """The folder of its own that it ran in, and that is still there."""
+    why_kept: str = ""
+    """asked, submitted, missed or failed."""
+
+    @property
+    def experiment(self) -> ExperimentName | None:
+        """The experiment's name; None where nothing was backed up."""
+        return self.begun.experiment if self.begun else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,15 @@ from functools import cached_property
 from typing import Protocol
 
 from tensortime import fsops
+from tensortime.config import Config
 from tensortime.formats import RelPath
+from tensortime.ignoring import Matcher
 from tensortime.monitor import Monitor
 from tensortime.names import ExperimentName
 from tensortime.packs import PackWriter
 from tensortime.project import Place
 from tensortime.sidecar import Sidecar
+from tensortime.statcache import StatKey
 from tensortime.store import Store
 
 
@@ -25,6 +28,24 @@ class Collector(Protocol):
 
     def close(self) -> None:
         """Nobody waits for it any more; when this returns, it has ended where it can be ended."""
+
+
+@dataclass(frozen=True)
+class RunStep:
+    """The part that a backup has in a command that `tensortime run` runs."""
+
+    status: str
+    """running before it and, of a job that was only submitted, after it; then done, failed or interrupted."""
+    runner: Mapping[str, object] = field(default_factory=dict)
+    """Who runs it (see `processes`); empty once it has ended."""
+    result: Mapping[str, object] | None = None
+    """How it ended, for run.json; None before it."""
+    also: tuple[RelPath, ...] = ()
+    """Paths that are looked at although a rule leaves them out."""
+    before: Mapping[RelPath, StatKey] = field(default_factory=dict)
+    """The stat of what was there before the command: what is still like this at the paths of `also` is no output."""
+    alone: bool = False
+    """Nobody but the command writes in this folder, so a changed source file is an output as any other."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,19 @@ class BackupOptions:
     large_until: float | None = None
     """Up to this time.monotonic() large files are taken in, and none of them by copying; the others are skipped, with
     the reason NOT_AT_ONCE. None: all are, however long it takes."""
+    run: RunStep | None = None
+    """Made by `tensortime run`, before its command or after it."""
+
+
+def configured(config: Config, project: str) -> BackupOptions:
+    """The options that the configuration of a project decides."""
+    return BackupOptions(
+        large_size=config.large_size,
+        follow=config.follow,
+        ignored_by_config=config.ignore,
+        is_hardlink=Matcher.of("hardlink", config.hardlink, project).covers,
+        max_store=config.max_store,
+    )
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ expected old commit). Until the ref moves nothing has happened: a crash leaves o
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -19,12 +19,13 @@ from tensortime.commits import gather, groups_of
 from tensortime.errors import NoSpace, listing, message
 from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
-from tensortime.formats import RelPath, is_under, text_of
+from tensortime.formats import RelPath, bytes_of, is_under, text_of
 from tensortime.ignoring import Matcher, Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
 from tensortime.packreader import PackDamaged, PackIndex
 from tensortime.packs import PackWriter
+from tensortime.pairs import covering
 from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.publication import Gathered, publish
@@ -155,6 +156,8 @@ def find_files(session: Session) -> Scan:
         only=options.only,
         monitor=monitor,
     )
+    if options.run is not None and options.run.also:
+        found = with_named(session, found, options.run.also)
     for broken in found.broken:
         monitor.warn(
             message(
@@ -174,6 +177,27 @@ def find_files(session: Session) -> Scan:
             continue
         monitor.warn(message("{path} is added, although {rule} leaves it out", path=one.path, rule=one.rule))
     return found
+
+
+def with_named(session: Session, found: Scan, named: Sequence[RelPath]) -> Scan:
+    """What a walk found, and what there is at some paths whatever the rules say."""
+    project, inside = os.fsencode(session.place.project), os.stat(session.store.folder)
+    there = [path for path in named if os.path.lexists(os.path.join(project, path))]
+    if not there:
+        return found
+    store = (inside.st_dev, inside.st_ino)
+    more = scan(project, Rules.start(), store=store, follow=session.options.follow, only=there)
+    return replace(
+        found,
+        files=list({one.path: one for one in (*found.files, *more.files)}.values()),
+        links=list({one.path: one for one in (*found.links, *more.links)}.values()),
+        folders=list({one.path: one for one in (*found.folders, *more.folders)}.values()),
+        ignored=[one for one in found.ignored if covering(RelPath(bytes_of(one.path)), there) is None],
+        skipped=list({one.path: one for one in (*found.skipped, *more.skipped)}.values()),
+        nested=list(dict.fromkeys((*found.nested, *more.nested))),
+        outside=list({one.path: one for one in (*found.outside, *more.outside)}.values()),
+        followed={**found.followed, **more.followed},
+    )
 
 
 def check_hardlinks(

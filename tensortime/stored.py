@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import IO
 
 from tensortime import history
@@ -140,7 +140,7 @@ def made_later(
     commits = {one.number: one.commit for one in known if one.number <= target.number}
     if len(commits) < 2:
         return frozenset(), {}
-    runs = runs_of(shadow, commits.values())
+    runs = history.runs_of(shadow, commits.values())
     outputs, base = set[RelPath](), min(commits)
     for number in sorted(commits):
         if "added" not in runs.get(number, {}):
@@ -151,13 +151,6 @@ def made_later(
             changed = changed_paths(shadow, commits[base], commits[number], after)
             outputs |= {path for path in changed if covering(path, inputs) is None}
     return frozenset(outputs), runs.get(base, {}) if base != target.number else {}
-
-
-def runs_of(shadow: Shadow, commits: Iterable[Oid]) -> dict[int, Mapping[str, object]]:
-    """The run.json of backups, by their numbers; one that cannot be read is missing."""
-    names = [f"{commit}:{text_of(META)}/run.json" for commit in commits]
-    runs = [history.run_of({b"run.json": data}) for _, data in shadow.read_objects(names, missing_ok=True)]
-    return {number: run for run in runs if isinstance(number := run.get("backup"), int)}
 
 
 def changed_paths(shadow: Shadow, old: Oid, new: Oid, manifest: Manifest) -> set[RelPath]:

@@ -21,6 +21,9 @@ from tensortime.reports import QUEUED, Skipped
 from tensortime.store import Store
 from tensortime.trees import Contents, LargeFile
 
+WHOLE_OR_NOT = ("pending", "incomplete", "done")
+"""What a status says of a backup alone."""
+
 
 @dataclass(frozen=True)
 class Supplement:
@@ -82,9 +85,11 @@ def write_supplement(
             for one in history.skipped_in(run)
             if (path := RelPath(bytes_of(one.path))) not in files
         ]
+        told = history.read_facts(store.shadow, entry.commit)
         facts = replace(
-            history.read_facts(store.shadow, entry.commit),
-            status=status_of(skipped),
+            told,
+            # How its command ended, or that it runs, says more than what is missing.
+            status=status_of(skipped) if told.status in WHOLE_OR_NOT else told.status,
             files=contents.files,
             size=contents.size,
             edited_ns=time.time_ns(),

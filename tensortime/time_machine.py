@@ -184,7 +184,7 @@ class TimeMachine:
                 self._recorder = Recorder()
                 atexit.register(tell_of_missing, self._recorder, self)
                 begun = self.experiment or self._begun_elsewhere()
-                store = self._store or (begun and store_with(begun, self.backup_dir))
+                store = self._store or (begun and store_with(begun, self._asked_store))
                 if begun and store:
                     self._attach(store, begun)
             return self._recorder
@@ -244,6 +244,12 @@ class TimeMachine:
                 self._joined = begun_by_hook(self.backup_dir)
             return self._joined
 
+    @property
+    def _asked_store(self) -> str | None:
+        """The store that was asked for; in a command of `tensortime run` the one that this has chosen, as it tells us."""
+        joins = os.environ.get("TENSORTIME_EXPERIMENT") and os.environ.get("TENSORTIME_STORE")
+        return None if joins else self.backup_dir
+
     def _is_surroundings(self, problem: UsageError) -> bool:
         """Whether the call was right and the folder around it is not.
 
@@ -283,7 +289,7 @@ class TimeMachine:
         try:
             report = api.backup(
                 directory=start_folder(),
-                store=self.backup_dir,
+                store=self._asked_store,
                 name=name,
                 # Once only: a person may have given it another note since.
                 note=self.note if self._tells_note else "",

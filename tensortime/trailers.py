@@ -36,6 +36,7 @@ KNOWN = [
     "Params",
     "Metrics",
     "Edited-Ns",
+    "Runner",
 ]
 
 
@@ -63,6 +64,8 @@ class BackupFacts:
     metrics: Mapping[str, object] = field(default_factory=dict)
     edited_ns: int = 0
     """When the note was changed, nanoseconds since 1970; 0: never."""
+    runner: Mapping[str, object] = field(default_factory=dict)
+    """The process of `tensortime run` whose command is running (see `processes`); empty for all other backups."""
     unknown: tuple[tuple[str, str], ...] = ()
     """Trailers that a later version wrote: kept as they are."""
 
@@ -85,6 +88,8 @@ def encode_message(facts: BackupFacts) -> bytes:
             rows.append((key, one_line(value)))
     if facts.edited_ns:
         rows.append(("Edited-Ns", str(facts.edited_ns)))
+    if facts.runner:
+        rows.append(("Runner", one_line(facts.runner)))
     rows += facts.unknown
     trailers = "".join(f"{key}: {value}\n" for key, value in rows)
     return bytes_of(f"{facts.note}\n\n{trailers}" if facts.note else trailers)
@@ -143,6 +148,7 @@ def decode_message(text: str) -> BackupFacts:
             params=typed(rows, "Params", {}),
             metrics=typed(rows, "Metrics", {}),
             edited_ns=int(rows.get("Edited-Ns", "0")),
+            runner=typed(rows, "Runner", {}),
             unknown=tuple((key, value) for key, value in rows.items() if key not in KNOWN),
         )
     except (KeyError, TypeError, RecursionError) as problem:

@@ -37,6 +37,27 @@ VERBS: dict[str, Verb] = {
             Option(("--rehash",), None, "Read every file again, whatever its times say."),
         ),
     ),
+    "run": Verb(
+        "Run a command between two backups of one experiment: of its inputs, and of what it made. The exit code is the command's.",
+        ("COMMAND...",),
+        (
+            Option(("--note", "-m"), "TEXT", "What this run is about."),
+            Option(("--name",), "NAME", "Instead of time and note."),
+            Option(("--tag",), "TAG", "Tag the experiment. Repeatable."),
+            Option(
+                ("--add",),
+                "PATH",
+                "What it changes here is stored although a rule leaves it out. Repeatable.",
+            ),
+            Option(
+                ("--isolated",), None, "Run it in a folder of its own, made of the backup: edit on meanwhile."
+            ),
+            Option(("--keep",), None, "With --isolated: leave that folder there afterwards."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
     "log": Verb(
         "List the experiments, newest first.",
         (),

@@ -17,24 +17,27 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
-    upkeep_commands  maintenance_commands  portable_commands  completion  overview
+    upkeep_commands  maintenance_commands  portable_commands  completion  overview  running_commands
     time_machine  commands  hook  manual
     pager  aftermath
-    terminal  prompt  render_diff  render_maintenance  portable_text
+    terminal  prompt  render_diff  render_maintenance  portable_text  render_run
     render  render_log  documents  upkeep_text
     verdict_documents
     recollection  recorder  whereabouts
     text
-    api  upkeep  maintenance  portable
+    api  upkeep  maintenance  portable  running
+    runner
+    jobs
     lookup
-    extraction  purging  health  exporting  importing
+    extraction  purging  health  exporting  importing  isolation
     snapshot  checkout  editing  stored  present  usage  clearance  fsck  prune
     repair  grace  backlog
     garbage  supplement
     publication  census  reading  repacking  leftovers
+    ongoing  overlooked
     commits  destination  reach  trash  selection
     intake  worktrees  session  language  query
-    history  project  scan  folding  hardlinks  comparison  retention
+    history  project  scan  folding  hardlinks  comparison  retention  outcome
     walk
     glances
     metricfiles  findings  hunks  conditions  pairs  inventory  verdict
@@ -46,7 +49,7 @@ LAYERS = """
     shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover  unpacking
     outputlog  console
     gitcommand  redaction  messages  packreader  withdrawn  condemned  bundle  closeness
-    errors  formats  fsops  packs  ranks  chinese  commandline  verbs  landmarks  credentials  tables
+    errors  formats  fsops  packs  ranks  chinese  commandline  verbs  landmarks  credentials  tables  processes
     arrays  gaps  relay
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
@@ -56,7 +59,7 @@ LEVEL = {
 }
 TOP = {"__init__", "__main__"}
 FACES = {"cli", "commands", "hook", "time_machine", "__main__", "maintenance_commands", "upkeep_commands"}
-FACES |= {"completion", "portable_commands"}
+FACES |= {"completion", "portable_commands", "running_commands"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {

@@ -47,6 +47,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         follow = ["data"]
         ignore = ["*.tmp"]
         metrics = ["metrics.json", "logs/*.csv"]
+        outputs = ["save/", "logs//run.txt"]
         backup_dir = "/scratch/store"
         max_store = "200GB"
         lang = "zh"
@@ -59,6 +60,7 @@ def test_every_key_can_be_set(tmp_path: Path) -> None:
         follow=("data",),
         ignore=("*.tmp",),
         metrics=("metrics.json", "logs/*.csv"),
+        outputs=("save", "logs/run.txt"),
         backup_dir="/scratch/store",
         max_store=200 * 1000**3,
         lang="zh",
@@ -122,6 +124,9 @@ def test_an_unknown_key_that_is_near_to_none_gets_the_list(tmp_path: Path) -> No
         ('max_store = "12 parsec"', "a size"),
         ('ignore = "data"', "a list of patterns"),
         ("follow = [1]", "a list of patterns"),
+        ('outputs = ["../other"]', "a list of paths inside the project"),
+        ('outputs = ["/tmp/save"]', "a list of paths inside the project"),
+        ('outputs = ["."]', "a list of paths inside the project"),
         ("hardlink = {}", "a list of patterns"),
         ("backup_dir = 3", "a text"),
         ('lang = "fr"', '"en" or "zh"'),

@@ -67,6 +67,14 @@ def test_the_sample_message_is_a_backup() -> None:
         params={"lr": 0.0003},
         metrics={"accuracy": 0.97},
         edited_ns=1795600000000000000,
+        runner={
+            "host": "node7",
+            "pid": 4711,
+            "start": 917040,
+            "boot": "5d1f1c9e-1f0e-4c55-9f0e-2f1d8c7a9b10",
+            "space": 4026531836,
+            "id": "9f86d081884c7d65",
+        },
     )
     assert encode_message(facts).decode() == text
     assert re.findall(r"^([A-Z][\w-]*): ", text, re.MULTILINE) == KNOWN

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,17 @@ from stores import forge
 from tensortime import errors
 
 TEXT = (Path(__file__).parent.parent / "docs/json.md").read_text(encoding="utf-8")
+RUN = """\
+import os, sys
+memory = bytearray(120 << 20)
+os.mkdir("cache")
+for path in ("out.txt", "cache/y", "train.py"):
+    open(path, "a").write("x")
+sys.exit(1)
+"""
 VERBS = {
     "backup": ("backup", "--name", "x"),
+    "run": ("run", "--name", "x", "--json", "--", sys.executable, "-c", RUN),
     "log": ("log",),
     "show": ("show", "base"),
     "config": ("config",),
@@ -62,6 +72,8 @@ def prepare(verb: str, tree: Tree) -> None:
         folder = Tree(tree.root / "tensortime/base").file("train.py", b"mine").root
         user_git("commit", "-q", "-a", "-m", "mine", cwd=folder)
         (folder / "notes.txt").write_text("mine")
+    if verb == "run":
+        tree.file(".ttignore", b"cache/\n")
     if verb == "verify":
         (tree.root / "tensortime/.shadow/refs/experiments/gone").write_text("1" * 40 + "\n")
     if verb == "import":
@@ -119,6 +131,6 @@ def kinds(error: type[errors.TensorTimeError]) -> dict[str, int]:
 
 def test_every_kind_of_error_is_listed_with_its_exit_code() -> None:
     """The table at the end names all kinds, each in the row of its exit code."""
-    rows = re.findall(r"^\| (\d) \| (.*) \|$", TEXT, re.MULTILINE)
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", TEXT, re.MULTILINE)
     listed = {kind: int(code) for code, names in rows for kind in re.findall(r"`([a-z-]+)`", names)}
     assert listed == kinds(errors.TensorTimeError)

@@ -1,0 +1,135 @@
+"""What `tensortime run` is asked for: the command, its program, and the experiment that it begins or goes on with."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from tensortime import history
+from tensortime.errors import (
+    BadConfig,
+    CommandNotFound,
+    ForeignFolder,
+    NotAProject,
+    NotExecutable,
+    TensorTimeError,
+    UsageError,
+    message,
+)
+from tensortime.experiments import Experiment
+from tensortime.formats import META, RelPath, text_of
+from tensortime.lookup import visible
+from tensortime.monitor import Monitor
+from tensortime.names import ExperimentName, suggest_name
+from tensortime.project import Place
+from tensortime.redaction import redact_arguments
+from tensortime.reports import BackupReport
+from tensortime.store import Store
+
+SUBMITTERS = {"sbatch", "qsub", "bsub"}
+"""Programs that return at once, while the job that they submit waits."""
+
+EARLIER = 200
+"""Experiments among which a restarted job looks for its own."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be run, and how."""
+
+    words: tuple[str, ...]
+    folder: str
+    """Where the command is typed: it runs there, or at the same place in its worktree."""
+    environment: Mapping[str, str]
+    note: str = ""
+    name: ExperimentName | None = None
+    tags: tuple[str, ...] = ()
+    add: tuple[RelPath, ...] = ()
+    """Paths whose changes are outputs although a rule leaves them out."""
+    isolated: bool = False
+    keep: bool = False
+    alone: bool = False
+    """Nobody but the command works in the project: a worktree that was made for it."""
+    store: str | None = None
+    on_begun: Callable[[BackupReport], None] = lambda _: None
+
+    @property
+    def submits(self) -> bool:
+        """Whether it hands a job to a scheduler and ends."""
+        return os.path.basename(self.words[0]) in SUBMITTERS
+
+
+def find_program(words: Sequence[str], folder: str, environment: Mapping[str, str]) -> str:
+    """The file that a command starts, absolute. CommandNotFound, NotExecutable."""
+    word = words[0]
+    if "/" in word:
+        path = os.path.join(folder, word)
+        candidates = [path] if os.path.lexists(path) else []
+    else:
+        folders = environment.get("PATH", os.defpath).split(os.pathsep)
+        paths = (os.path.join(folder, one, word) for one in folders)
+        candidates = [path for path in paths if os.path.isfile(path)]
+    found = next((path for path in candidates if os.path.isfile(path) and os.access(path, os.X_OK)), None)
+    if found is not None:
+        return found
+    if candidates:
+        raise NotExecutable("{word} cannot be executed", word=word, hint="is it a program? ls -l tells")
+    raise CommandNotFound(
+        "{word} was not found",
+        word=word,
+        hint="an alias or a function of your shell is run by: bash -ic 'NAME …'",
+    )
+
+
+def named(request: Request) -> bool:
+    """Whether the environment names the experiment."""
+    return bool(request.environment.get("TENSORTIME_EXPERIMENT"))
+
+
+def experiment_to_join(
+    place: Place, store: Store, request: Request, monitor: Monitor
+) -> tuple[Experiment | None, ExperimentName | None]:
+    """The experiment that goes on: the one that the environment names, or that a restarted job began; and the name."""
+    own, catalog = visible(place, store)
+    asked = text_of(os.fsencode(request.environment.get("TENSORTIME_EXPERIMENT", "")))
+    if asked:
+        name = ExperimentName(suggest_name(asked) or asked)
+        if name != asked:
+            monitor.warn(
+                message(
+                    "the name {text} is not possible everywhere: {name} is used", text=repr(asked), name=name
+                )
+            )
+        return catalog.find(name), name
+    restarts = request.environment.get("SLURM_RESTART_COUNT", "")
+    job = request.environment.get("SLURM_JOB_ID", "")
+    if job and restarts.isdecimal() and int(restarts):
+        found = began_by(store, own.experiments, job, request.words)
+        if found is not None:
+            return found, found.name
+    return None, request.name
+
+
+def began_by(
+    store: Store, experiments: Sequence[Experiment], job: str, words: Sequence[str]
+) -> Experiment | None:
+    """The newest experiment that a job began with this command and did not end."""
+    open_ones = [one for one in experiments if one.status in ("running", "interrupted", "failed")][:EARLIER]
+    command = redact_arguments([text_of(os.fsencode(word)) for word in words])
+    for one in open_ones:
+        names = [f"{one.commit}:{text_of(META)}/run.json"]
+        run = next(
+            (
+                history.run_of({b"run.json": data})
+                for _, data in store.shadow.read_objects(names, missing_ok=True)
+            ),
+            {},
+        )
+        launch = run.get("launch")
+        if isinstance(launch, dict) and launch.get("SLURM_JOB_ID") == job and run.get("command") == command:
+            return one
+    return None
+
+
+def is_own_mistake(error: TensorTimeError) -> bool:
+    """Whether the call itself was wrong, and not what is around the command."""
+    return isinstance(error, UsageError) and not isinstance(error, BadConfig | NotAProject | ForeignFolder)

@@ -1,0 +1,384 @@
+"""`tensortime run`: back up the inputs, run a command, add what it made to the same experiment.
+
+    find the program ──> backup, status running ──> [worktree] ──> run ──> backup of the outputs ──> [worktree away]
+
+The command runs whatever becomes of the backups, unless it was to be isolated. Nothing here speaks of success: the
+report says what there is.
+"""
+
+import glob
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from signal import Signals
+
+from tensortime import editing, fsops, history, isolation, snapshot
+from tensortime.child import Ending, run_command
+from tensortime.collector import start_collecting
+from tensortime.config import Config
+from tensortime.errors import (
+    CommandNotFound,
+    Interrupted,
+    NotExecutable,
+    TensorTimeError,
+    message,
+)
+from tensortime.experiments import Experiment
+from tensortime.formats import RelPath, bytes_of, iso_time
+from tensortime.history import Target
+from tensortime.ignoring import Rules
+from tensortime.jobs import Request, experiment_to_join, is_own_mistake, named
+from tensortime.lookup import announce, environment_failure, store_trouble
+from tensortime.monitor import Monitor
+from tensortime.names import ExperimentName
+from tensortime.outputlog import OutputLog
+from tensortime.overlooked import overlooked
+from tensortime.processes import this_process
+from tensortime.project import Place
+from tensortime.reports import BackupReport, RunReport
+from tensortime.scan import scan
+from tensortime.session import RunStep, configured
+from tensortime.statcache import StatKey
+from tensortime.store import Store, create_store
+
+STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
+"""Signals that end a command because somebody wants it to end."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """An experiment that is begun: where its command runs, and what is known for the backup after it."""
+
+    store: Store
+    place: Place
+    """The project, or the worktree in its place."""
+    experiment: ExperimentName
+    runner: Mapping[str, object]
+    begun: BackupReport
+    before: Mapping[RelPath, StatKey] = field(default_factory=dict)
+
+
+def run_bare(request: Request) -> RunReport:
+    """Run the command and nothing else."""
+    ending = run_command(request.words, folder=request.folder, environment=request.environment, log=None)
+    return replace(told(ending), status=status_of(ending))
+
+
+def told(ending: Ending) -> RunReport:
+    """What a report says of a command's end."""
+    return RunReport(
+        exit_code=ending.exit_code,
+        signal=Signals(ending.signal).name if ending.signal else "",
+        interrupted=ending.interrupted,
+        seconds=(ending.ended_ns - ending.started_ns) / 1e9,
+        peak_memory=ending.peak_memory,
+    )
+
+
+def status_of(ending: Ending) -> str:
+    """How the command ended: done, failed or interrupted."""
+    by = Signals(ending.signal).name if ending.signal else ""
+    # What lives on after Ctrl-C and ends well was not interrupted: a debugger, a notebook.
+    if by in STOPS or (ending.interrupted and (ending.exit_code or ending.interrupted != "SIGINT")):
+        return "interrupted"
+    return "failed" if ending.exit_code else "done"
+
+
+def run(place: Place, config: Config, request: Request, monitor: Monitor) -> RunReport:
+    """Run the command between its two backups. UsageError; where it is isolated, all that a backup raises."""
+    try:
+        work = begin(place, config, request, monitor)
+    except (TensorTimeError, OSError) as problem:
+        error = problem if isinstance(problem, TensorTimeError) else environment_failure(place.store, problem)
+        if request.isolated or is_own_mistake(error):
+            raise error from problem
+        warn_of(error, monitor)
+        return run_bare(request)
+    if work is None:
+        return run_bare(request)
+    request.on_begun(work.begun)
+    log = OutputLog(work.store.path(".records", os.fsdecode(bytes_of(work.experiment)), "output.log"))
+    try:
+        ending = run_command(
+            placed_words(place, work, request),
+            folder=placed(place, work, request.folder),
+            environment=variables(work, request),
+            log=log,
+        )
+    finally:
+        log.close()
+    if ending.refused is not None:
+        take_back(place, work)
+        kind = CommandNotFound if ending.exit_code == CommandNotFound.exit_code else NotExecutable
+        raise kind("{problem}", problem=ending.refused)
+    report = replace(
+        told(ending), status=status_of(ending), begun=work.begun, log_bytes=log.bytes, log_cut=log.cut
+    )
+    return finish(place, config, request, work, report, ending, monitor)
+
+
+def take_back(place: Place, work: Work) -> None:
+    """Nothing stays of an experiment whose command could not be started."""
+    store, number = work.store, work.begun.number
+    if work.place is not place:
+        isolation.remove_worktree(store, work.place.project)
+    fsops.remove_tree(store.path(".records", os.fsdecode(bytes_of(work.experiment))))
+    with store.in_use():
+        for ref in store.shadow.refs(f"{history.TAGS}{work.experiment}/").refs if number == 1 else ():
+            store.shadow.delete_ref(ref.name)
+        if number == 1:
+            store.shadow.delete_ref(history.experiment_ref(work.experiment))
+
+
+def warn_of(error: TensorTimeError, monitor: Monitor) -> None:
+    """Say that there is no backup."""
+    problem = (
+        message("{problem} ({hint})", problem=error.message, hint=error.hint)
+        if str(error.hint)
+        else error.message
+    )
+    monitor.warn(message("NO BACKUP was made: {problem}; the command runs all the same", problem=problem))
+
+
+def begin(place: Place, config: Config, request: Request, monitor: Monitor) -> Work | None:
+    """Store the inputs and note who runs the command; None where this runs in a command that `run` runs already."""
+    opened = create_store(place.store)
+    announce(place, opened, monitor)
+    for tag in request.tags:
+        editing.tag_name(tag)
+    existing, name = experiment_to_join(place, opened, request, monitor)
+    if existing is not None and existing.runner.get("id") == request.environment.get("TENSORTIME_RUNNER", ""):
+        return None
+    runner = {**this_process(), "id": os.urandom(8).hex()}
+    try:
+        if existing is not None and request.isolated:
+            begun = go_on(opened, existing, runner)
+        else:
+            step = RunStep("running", runner=runner, alone=request.alone)
+            begun = back_up(
+                place, opened, config, request, step, name, existing is not None or named(request), monitor
+            )
+        work = Work(opened, place, name_of(begun), runner, begun)
+        if request.tags:
+            editing.add_tags(opened, target_of(opened, work), request.tags)
+        if request.isolated:
+            work = replace(
+                work, place=isolation.make_worktree(opened, place.project, target_of(opened, work), monitor)
+            )
+            warn_of_words(place, work, request, monitor)
+        return replace(work, before=stats_of(work.place, also(work.place, config, request)))
+    finally:
+        opened.give_to_owner()
+
+
+def name_of(begun: BackupReport) -> ExperimentName:
+    """The name of an experiment that is begun."""
+    return ExperimentName(str(begun.experiment))
+
+
+def back_up(
+    place: Place,
+    store: Store,
+    config: Config,
+    request: Request,
+    step: RunStep,
+    name: ExperimentName | None,
+    joins: bool,
+    monitor: Monitor,
+) -> BackupReport:
+    """One backup of the folder that the command runs in."""
+    options = replace(configured(config, place.project), name=name, joins=joins, note=request.note, run=step)
+    collector = start_collecting(
+        place.project, request.words, request.folder, from_shell=True, whole=step.result is None
+    )
+    try:
+        report = snapshot.back_up(place, store, options, collector, monitor)
+    finally:
+        collector.close()
+    if not joins and name is not None and report.experiment != name:
+        facts = {"wanted": name, "name": report.experiment}
+        monitor.say(message("the name {wanted} is taken: this is {name}", **facts))
+    return report
+
+
+def go_on(store: Store, existing: Experiment, runner: Mapping[str, object]) -> BackupReport:
+    """Note who runs the command of an experiment whose newest backup is all that it needs."""
+    editing.change_facts(
+        store, existing.name, lambda facts: replace(facts, status="running", runner=dict(runner))
+    )
+    return BackupReport(
+        existing.name,
+        existing.commit,
+        existing.backups,
+        existing.note,
+        existing.time_ns,
+        existing.files,
+        existing.bytes,
+        store=store.folder,
+    )
+
+
+def target_of(store: Store, work: Work) -> Target:
+    """The newest backup of the experiment."""
+    catalog = history.read_catalog(store.shadow)
+    return history.resolve(store.shadow, catalog, str(work.experiment))
+
+
+def also(place: Place, config: Config, request: Request) -> tuple[RelPath, ...]:
+    """The paths that are looked at although a rule leaves them out, as there are now."""
+    found: dict[RelPath, None] = dict.fromkeys(request.add)
+    for pattern in config.outputs:
+        hits = glob.glob(pattern, root_dir=place.project, recursive=True, include_hidden=True)
+        found |= dict.fromkeys(RelPath(os.fsencode(hit)) for hit in sorted(hits))
+    return tuple(found)
+
+
+def stats_of(place: Place, paths: Sequence[RelPath]) -> dict[RelPath, StatKey]:
+    """The stat of each file at and under some paths."""
+    top = os.fsencode(place.project)
+    there = [path for path in paths if os.path.lexists(os.path.join(top, path))]
+    found = scan(top, Rules.start(), only=there).files if there else []
+    return {one.path: StatKey(one.size, one.mtime_ns, one.ctime_ns, one.inode) for one in found}
+
+
+def placed(place: Place, work: Work, path: str) -> str:
+    """A path of the project as it is in the command's worktree."""
+    inside = os.path.relpath(os.path.realpath(path), place.project)
+    if work.place is place or inside.startswith(".."):
+        return path
+    return os.path.normpath(os.path.join(work.place.project, inside))
+
+
+def placed_words(place: Place, work: Work, request: Request) -> tuple[str, ...]:
+    """The command's words; a program that only the project has (`.venv/bin/python`) is started where it is."""
+    first, *others = request.words
+    folder = placed(place, work, request.folder)
+    if "/" in first and not os.path.lexists(os.path.join(folder, first)):
+        first = os.path.join(request.folder, first)
+    return (first, *others)
+
+
+def warn_of_words(place: Place, work: Work, request: Request, monitor: Monitor) -> None:
+    """Say which words, and which search path, lead out of the worktree into the project."""
+    words = [*request.words[1:], *request.environment.get("PYTHONPATH", "").split(os.pathsep)]
+    for word in dict.fromkeys(words):
+        path = os.path.realpath(word) if os.path.isabs(word) else ""
+        if path == place.project or path.startswith(place.project + "/"):
+            monitor.warn(
+                message(
+                    "{word} is in the project, not in the folder of its own that the command runs in: {path}",
+                    word=word,
+                    path=work.place.project,
+                )
+            )
+
+
+def variables(work: Work, request: Request) -> dict[str, str]:
+    """The command's environment: a `tm.backup()` in it, or a job that it submits, joins the experiment."""
+    own = {
+        "TENSORTIME_EXPERIMENT": os.fsdecode(bytes_of(work.experiment)),
+        "TENSORTIME_STORE": work.store.folder,
+    }
+    if not request.submits:
+        own["TENSORTIME_RUNNER"] = str(work.runner["id"])
+    return {**request.environment, **own}
+
+
+def finish(
+    place: Place,
+    config: Config,
+    request: Request,
+    work: Work,
+    report: RunReport,
+    ending: Ending,
+    monitor: Monitor,
+) -> RunReport:
+    """The backup after the command, and the end of its worktree."""
+    isolated = work.place is not place
+    try:
+        with store_trouble(work.store.folder):
+            if request.submits and not ending.exit_code:
+                mark_submitted(work, request)
+                report = replace(report, status="running")
+                return kept_for(report, work, "submitted") if isolated else report
+            step = RunStep(
+                report.status,
+                result=result_of(report, ending),
+                also=also(work.place, config, request),
+                before=work.before,
+                alone=request.alone or isolated,
+            )
+            added = back_up(
+                work.place,
+                work.store,
+                config,
+                replace(request, note=""),
+                step,
+                work.experiment,
+                True,
+                monitor,
+            )
+            since = None if isolated else ending.started_ns
+            missed = overlooked(work.store, work.place.project, added, since)
+            report = replace(report, added=added, missed=missed)
+            return part_from_worktree(request, work, report) if isolated else report
+    except TensorTimeError as problem:
+        failed: TensorTimeError = problem
+    except KeyboardInterrupt:
+        failed = Interrupted("interrupted before the outputs were stored")
+    finally:
+        work.store.give_to_owner()
+    report = replace(report, problem=failed)
+    return kept_for(report, work, "failed") if isolated else report
+
+
+def kept_for(report: RunReport, work: Work, why: str) -> RunReport:
+    """The report of a command whose worktree stays."""
+    return replace(report, worktree=work.place.project, why_kept=why)
+
+
+def mark_submitted(work: Work, request: Request) -> None:
+    """Note that a job carries the experiment on; where it has begun already, that one says so itself."""
+    waiting = {"submitted": os.path.basename(request.words[0])}
+    editing.change_facts(
+        work.store,
+        work.experiment,
+        lambda facts: (
+            replace(facts, runner=waiting) if facts.runner.get("id") == work.runner["id"] else facts
+        ),
+    )
+
+
+def result_of(report: RunReport, ending: Ending) -> dict[str, object]:
+    """What run.json says of the command's end."""
+    facts: dict[str, object] = {
+        "exit_code": ending.exit_code,
+        "signal": report.signal,
+        "interrupted": report.interrupted,
+        "started": iso_time(ending.started_ns),
+        "ended": iso_time(ending.ended_ns),
+        "seconds": round(report.seconds, 3),
+        "peak_memory": ending.peak_memory,
+        "output": {"bytes": report.log_bytes, "cut": report.log_cut},
+    }
+    return {key: value for key, value in facts.items() if value not in ("", None)}
+
+
+def part_from_worktree(request: Request, work: Work, report: RunReport) -> RunReport:
+    """Remove the command's worktree if all of it is stored and nobody wants it."""
+    folder, added = work.place.project, report.added
+    why = "asked" if request.keep else "missed" if report.missed else ""
+    if added is None or added.changed or any(is_regular(folder, one.path) for one in added.skipped):
+        why = why or "failed"
+    if not why:
+        try:
+            isolation.remove_worktree(work.store, folder)
+        except TensorTimeError as problem:
+            return kept_for(replace(report, problem=problem), work, "failed")
+    return kept_for(report, work, why) if why else report
+
+
+def is_regular(folder: str, path: str) -> bool:
+    """Whether a skipped path is a file with bytes of its own, and no FIFO or socket."""
+    full = os.path.join(os.fsencode(folder), bytes_of(path))
+    return os.path.isfile(full) and not os.path.islink(full)

@@ -1,0 +1,82 @@
+"""What `tensortime run` does once it is parsed. All that it says itself goes to stderr: stdout is the command's."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from tensortime import running
+from tensortime.commands import INTERRUPTED, Common, answer, as_typed, forget_stdout
+from tensortime.errors import UsageError
+from tensortime.render_run import begun_text, ended_text
+from tensortime.reports import BackupReport
+from tensortime.terminal import TerminalMonitor, write_line
+
+
+def run(
+    common: Common,
+    words: Sequence[str],
+    note: str,
+    name: str | None,
+    tags: Sequence[str],
+    add: Sequence[str],
+    isolated: bool,
+    keep: bool,
+) -> int:
+    """`tensortime run`; its exit code is the command's."""
+
+    def work(monitor: TerminalMonitor) -> int:
+        if not words:
+            raise UsageError("no command to run", hint="tensortime run -- python train.py")
+        if keep and not isolated:
+            raise UsageError(
+                "--keep keeps what --isolated makes", hint="tensortime run --isolated --keep -- …"
+            )
+        document_fd = stdout_for_document() if common.as_json else None
+
+        def say(lines: Sequence[str]) -> None:
+            monitor.clear()
+            for line in lines:
+                write_line(sys.stderr, monitor.prefix + line)
+
+        def on_begun(begun: BackupReport) -> None:
+            say(begun_text(begun, common.tr))
+
+        report = running.run(
+            words,
+            note=note,
+            name=name,
+            tags=tags,
+            add=[as_typed(common, path) for path in add],
+            isolated=isolated,
+            keep=keep,
+            directory=common.directory,
+            store=common.store,
+            on_begun=on_begun,
+            monitor=monitor,
+        )
+        say(ended_text(report, common.tr))
+        if document_fd is not None:
+            from tensortime import documents
+
+            put_document(document_fd, documents.json_text(documents.run_json(report)))
+        was_cut_short = report.problem is not None and report.problem.kind == "interrupted"
+        return report.exit_code or (INTERRUPTED if was_cut_short else 0)
+
+    return answer(common, work)
+
+
+def stdout_for_document() -> int:
+    """Keep stdout for the one document of `--json`: what the command writes there goes to stderr."""
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    return kept
+
+
+def put_document(fd: int, text: str) -> None:
+    """Write the document to what was stdout; a reader that went away is nobody's failure."""
+    os.dup2(fd, 1)
+    os.close(fd)
+    try:
+        os.write(1, text.encode() + b"\n")
+    except BrokenPipeError:
+        forget_stdout()
