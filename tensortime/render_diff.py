@@ -23,7 +23,7 @@ from tensortime.differences import (
     Side,
     ValueChange,
 )
-from tensortime.gaps import Gap, short_number
+from tensortime.gaps import Closeness, Gap, short_number
 from tensortime.messages import Translator
 from tensortime.suspects import suspects_of
 from tensortime.text import cells, files_text, fit, fit_middle, pad, printable, quoted, size_text
@@ -273,14 +273,16 @@ def changed_row(change: FileChange, old: FileFacts, new: FileFacts, tr: Translat
 
 
 def numbers_text(change: FileChange, tr: Translator) -> str:
-    """How far the numbers of an output lie apart: of the first array that differs; empty where nobody knows."""
+    """How far the numbers of an output lie apart; empty where nobody knows."""
     if change.too_large:
         return tr(
             "{size}, too large to compare its numbers", size=size_text(change.new.size if change.new else 0)
         )
-    closeness = change.closeness
-    if closeness is None:
-        return ""
+    return "" if change.closeness is None else closeness_text(change.closeness, tr)
+
+
+def closeness_text(closeness: Closeness, tr: Translator) -> str:
+    """How far the numbers of two files lie apart: of the first array that differs, and how many more do."""
     if not closeness.gaps:
         return tr("every number is equal")
     text = gap_text(closeness.gaps[0], tr)

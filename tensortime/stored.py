@@ -3,6 +3,7 @@
 import io
 import os
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import IO
 
 from tensortime import history
@@ -39,6 +40,24 @@ class Stored:
             )
             self.manifest = history.manifest_of(self.meta)
             self.outputs, self.first_run = made_later(self.shadow, target, self.manifest)
+
+    @property
+    def lists_outputs(self) -> bool:
+        """Whether the backup itself tells all that its run made."""
+        return b"outputs" in self.meta
+
+    @cached_property
+    def on_top(self) -> tuple[int, frozenset[RelPath]]:
+        """The number of the last whole backup that this one is, or is on top of, and what was put on top of it."""
+        commits, runs = backups_below(self.shadow, self.target)
+        base = max(
+            (number for number in commits if "added" not in runs.get(number, {})), default=min(commits)
+        )
+        if base == self.target.number:
+            return base, frozenset()
+        inputs = left_out_of(runs.get(base, {}), ("skipped",))
+        changed = changed_paths(self.shadow, commits[base], self.target.commit, self.manifest)
+        return base, frozenset(path for path in changed if covering(path, inputs) is None)
 
     def modes(self) -> set[RelPath]:
         """The small files of which the manifest, too, says something."""
@@ -135,12 +154,9 @@ def made_later(
     A later whole backup looks at the inputs anew: what it finds changed was changed by a person. What a whole backup
     should have held and could not belongs to the inputs too, whoever stores it later.
     """
-    known = history.read_history(shadow, target.commit)
-    # A backup that was completed after later ones were made comes after them.
-    commits = {one.number: one.commit for one in known if one.number <= target.number}
+    commits, runs = backups_below(shadow, target)
     if len(commits) < 2:
         return frozenset(), {}
-    runs = history.runs_of(shadow, commits.values())
     outputs, base = set[RelPath](), min(commits)
     for number in sorted(commits):
         if "added" not in runs.get(number, {}):
@@ -151,6 +167,16 @@ def made_later(
             changed = changed_paths(shadow, commits[base], commits[number], after)
             outputs |= {path for path in changed if covering(path, inputs) is None}
     return frozenset(outputs), runs.get(base, {}) if base != target.number else {}
+
+
+def backups_below(
+    shadow: Shadow, target: history.Target
+) -> tuple[dict[int, Oid], dict[int, Mapping[str, object]]]:
+    """The commits of an experiment's backups up to one of them, and if there are several their run.json, by number."""
+    known = history.read_history(shadow, target.commit)
+    # A backup that was completed after later ones were made comes after them.
+    commits = {one.number: one.commit for one in known if one.number <= target.number}
+    return commits, history.runs_of(shadow, commits.values()) if len(commits) > 1 else {}
 
 
 def changed_paths(shadow: Shadow, old: Oid, new: Oid, manifest: Manifest) -> set[RelPath]:

@@ -15,6 +15,7 @@ WORDS = {
     "store": message("storing"),
     "place": message("restoring"),
     "check": message("checking"),
+    "compare": message("comparing"),
     "rewrite": message("writing packs anew"),
     "purge": message("purging"),
     "repair": message("repairing"),

@@ -29,7 +29,7 @@ LAYERS = """
     runner
     jobs
     lookup
-    extraction  purging  health  exporting  importing  isolation
+    extraction  purging  health  exporting  importing  isolation  reproduction
     snapshot  checkout  editing  stored  present  usage  clearance  fsck  prune
     repair  grace  backlog
     garbage  supplement
@@ -38,7 +38,7 @@ LAYERS = """
     commits  destination  reach  trash  selection
     intake  worktrees  session  language  query
     history  project  scan  folding  hardlinks  comparison  retention  outcome
-    walk
+    walk  recipe
     glances
     metricfiles  findings  hunks  conditions  pairs  inventory  verdict
     suspects
