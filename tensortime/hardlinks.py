@@ -74,6 +74,14 @@ def linked_objects(sidecar: Sidecar) -> Iterator[Digest]:
                     yield Digest(f"blake3:{folder}{entry.name}")
 
 
+def drop(sidecar: Sidecar, digest: Digest) -> None:
+    """Take the name of an object away; a folder in its place is moved aside."""
+    try:
+        os.unlink(sidecar.path_of(digest))
+    except (IsADirectoryError, PermissionError):  # the latter: macOS says so of a folder
+        sidecar.move_aside(digest)
+
+
 def drop_written(sidecar: Sidecar, watched: Watched | None, now_ns: int) -> tuple[Watched, list[Digest]]:
     """The hard-linked objects that are still right with their stats, and those that somebody wrote to.
 
@@ -91,6 +99,6 @@ def drop_written(sidecar: Sidecar, watched: Watched | None, now_ns: int) -> tupl
         if now[0] == stat or rehash_object(sidecar, digest):
             good[digest] = now[0] if now[1] else LOOK_AGAIN
         else:
-            os.unlink(sidecar.path_of(digest))
+            drop(sidecar, digest)
             lost.append(digest)
     return good, lost

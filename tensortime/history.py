@@ -52,6 +52,9 @@ GIT_FOUND_DAMAGE = (
         "does not match",
         "too-short",
         "malformed",
+        "non-monotonic",
+        "not a git packfile",
+        "claims to have",
     ),
 )
 """Words with which git says, in lower case, that an object, pack or idx is not what it should be."""
@@ -190,10 +193,14 @@ def read_history(shadow: Shadow, tip: Oid) -> tuple["HistoryEntry", ...]:
     return tuple(entries[number] for number in sorted(entries, reverse=True))
 
 
-@contextlib.contextmanager
-def damage_in(target: Target) -> Iterator[None]:
+def damage_in(target: Target) -> contextlib.AbstractContextManager[None]:
     """Damage that shows up in here says which experiment it is in, also where only git has noticed it."""
-    name = target.experiment.name
+    return damage_of(target.experiment.name)
+
+
+@contextlib.contextmanager
+def damage_of(name: ExperimentName) -> Iterator[None]:
+    """As `damage_in`, of an experiment by its name."""
     try:
         yield
     except GitFailed as problem:
@@ -228,7 +235,9 @@ def resolve(shadow: Shadow, catalog: Catalog, text: str) -> Target:
 
 def numbered(shadow: Shadow, experiment: Experiment, number: int) -> Target:
     """Backup `number` of an experiment."""
-    for entry in read_history(shadow, experiment.commit):
+    with damage_of(experiment.name):
+        entries = read_history(shadow, experiment.commit)
+    for entry in entries:
         if entry.number == number:
             return Target(experiment, number, entry.commit)
     raise UnknownExperiment(

@@ -59,6 +59,11 @@ CONFIG = """\
 
 GITFILE = b"gitdir: .shadow\n"
 
+HEAD = b"ref: refs/heads/none\n"
+"""Unborn for ever; without it git takes the folder for no repository."""
+
+LOCKS = (".lock", ".tmp/fold.lock", ".tmp/hardlinks.lock", ".tmp/withdrawn.lock")
+
 ATTRIBUTES = b"* -text !eol -filter -ident -working-tree-encoding -export-subst -export-ignore !merge !diff\n"
 
 FOREIGN_IN_SHADOW = (
@@ -75,11 +80,16 @@ FOREIGN_IN_SHADOW = (
 
 
 def refuse_links(folder: str) -> None:
-    """StoreUnusable if something that we write to is a symbolic link."""
+    """StoreUnusable if something that we write to is a symbolic link, or what git would wait at for ever."""
     for name in WRITTEN_TO:
         path = os.path.join(folder, name)
         with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISLNK(os.lstat(path).st_mode):
+            mode = os.lstat(path).st_mode
+            if stat.S_ISFIFO(mode) and name == ".shadow/packed-refs":
+                raise StoreUnusable(
+                    "the store is not safe to use: {path} is a FIFO", path=path, hint="remove it"
+                )
+            if stat.S_ISLNK(mode):
                 raise StoreUnusable(
                     "the store is not safe to use: {path} is a symbolic link",
                     path=path,
@@ -142,16 +152,19 @@ def mend(folder: str) -> list[Message]:
     foreign = [os.path.join(git_dir, name) for name in FOREIGN_IN_SHADOW]
     for path in (*foreign, *([] if is_our_gitfile(gitfile) else [gitfile])):
         if os.path.lexists(path):
-            os.replace(path, f"{path}.foreign-{os.urandom(4).hex()}")
-            notices.append(message("{path} was not ours and was moved aside", path=path))
+            notices.append(move_aside(path))
     expected = [
         (os.path.join(folder, ".gitignore"), b"*\n"),
         (os.path.join(git_dir, "info", "attributes"), ATTRIBUTES),
+        (os.path.join(git_dir, "HEAD"), HEAD),
     ]
     for path, content in expected:
         if not fsops.has_content(path, content):
+            notices += clear_place(path)
             os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
             fsops.write_atomic(path, content)
+    for name in LOCKS:
+        notices += clear_place(os.path.join(folder, name))
     for name in (".objects/blake3", ".cache", ".tmp", ".shadow/objects/pack", ".shadow/refs/experiments"):
         path = os.path.join(folder, name)
         if not os.path.isdir(path):
@@ -159,6 +172,20 @@ def mend(folder: str) -> list[Message]:
             fsops.sync_folder(os.path.dirname(path))
     mend_gitfile(folder)
     return notices
+
+
+def clear_place(path: str) -> list[Message]:
+    """Move aside what is no file in the place of a file of ours: nothing could be written or locked there."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return [move_aside(path)]
+    return []
+
+
+def move_aside(path: str) -> Message:
+    """Give something another name, which says that it was not ours; returns the line that tells of it."""
+    os.replace(path, f"{path}.foreign-{os.urandom(4).hex()}")
+    return message("{path} was not ours and was moved aside", path=path)
 
 
 def mend_gitfile(folder: str) -> None:

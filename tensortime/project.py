@@ -121,6 +121,8 @@ def named_record(worktree: str) -> str | None:
         line = fsops.read_file(os.path.join(worktree, ".git"), 1 << 16)
     except OSError:
         return None
+    if b"\0" in line:
+        return None  # damaged: no path is like that
     named = os.fsdecode(line.removeprefix(b"gitdir: ").strip())
     admin = os.path.realpath(os.path.join(worktree, named))
     shadow_dir, worktrees = os.path.split(os.path.dirname(admin))

@@ -167,7 +167,8 @@ def publish(
         begun = begin(session, catalog)
         whole, told = replace(gathered, added=options.only), facts
         if options.only is not None and begun.parent is not None:
-            whole, told = on_top_of(store, begun, gathered, options.only, facts)
+            with history.damage_of(begun.name):
+                whole, told = on_top_of(store, begun, gathered, options.only, facts)
         elif begun.runner or (begun.existing and options.run):
             begun, whole, told = in_its_run(session, begun, gathered, facts)
         commit = commit_contents(session, writer, with_records(whole, begun.kept), begun, told)

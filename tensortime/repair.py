@@ -75,6 +75,8 @@ def mend_index(store: Store, staging: str, stem: str) -> bool:
         store.shadow.run("index-pack", "-o", made, pack + ".pack")
     except GitFailed:
         return False
+    if os.path.isdir(pack + ".idx"):
+        move_aside(store, pack + ".idx", stem + ".idx")
     os.replace(made, pack + ".idx")
     fsops.sync_folder(pack_folder(store))
     return True

@@ -314,9 +314,9 @@ def tree_item(line: bytes) -> TreeItem:
     """One line of `tree_lines`; Damaged for a path that could lead elsewhere."""
     head, _, path = line.partition(b"\t")
     mode, _, oid, size = head.split()
-    return TreeItem(
-        int(mode, 8), bytes.fromhex(oid.decode()), 0 if size == b"-" else int(size), checked(path)
-    )
+    # A folder has no size, and that of a file whose bytes are gone is `BAD`: who reads them finds the damage.
+    known = int(size) if size.isdigit() else 0
+    return TreeItem(int(mode, 8), bytes.fromhex(oid.decode()), known, checked(path))
 
 
 def checked(path: bytes) -> RelPath:

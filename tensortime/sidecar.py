@@ -139,9 +139,16 @@ class Sidecar:
                     hint="put the real folder back in its place",
                 )
             if os.path.isdir(target) and not os.path.islink(target):
-                os.rmdir(target)
+                self.move_aside(digest)
             os.rename(staged, target)
             return not known
+
+    def move_aside(self, digest: Digest) -> None:
+        """Move what lies in the place of an object and is no file to `.objects/damaged`."""
+        damaged = os.path.join(self.folder, "damaged")
+        os.makedirs(damaged, mode=0o700, exist_ok=True)
+        name = f"{digest.removeprefix('blake3:')}-{os.urandom(4).hex()}"
+        os.rename(self.path_of(digest), os.path.join(damaged, name))
 
     def sync(self, digests: Iterable[Digest]) -> None:
         """Make the names of these objects survive a power loss."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tensortime import fsops, shadow
 from tensortime.errors import (
+    Damaged,
     ForeignFolder,
     Message,
     NoStore,
@@ -22,6 +23,7 @@ from tensortime.landmarks import is_store
 from tensortime.mending import (
     ATTRIBUTES,
     CONFIG,
+    HEAD,
     OWN_FOLDERS,
     is_our_gitfile,
     mend,
@@ -166,6 +168,7 @@ def open_store(folder: str) -> Store:
     """Open an existing store, mending what is missing; NoStore if there is none."""
     if not is_store(folder):
         refuse_unreadable(folder)
+        refuse_headless(folder)
         hint = "tensortime backup makes one; -C DIR or --store DIR name another place"
         if os.path.lexists(folder):
             raise NoStore("no store here: {store} is no store of TensorTime", store=folder, hint=hint)
@@ -193,6 +196,18 @@ def refuse_unreadable(folder: str) -> None:
                 user=user_name(os.geteuid()),
                 hint="work as that user, or keep a store of your own: --store DIR or TENSORTIME_STORE",
             )
+
+
+def refuse_headless(folder: str) -> None:
+    """Damaged for a store whose configuration is gone: all else that it needs may be there."""
+    config = os.path.join(folder, ".shadow", "config")
+    if os.path.isdir(os.path.join(folder, ".shadow", "objects")):
+        raise Damaged(
+            "the store {store} is damaged: {path} is missing",
+            store=folder,
+            path=config,
+            hint="tensortime backup writes it anew; the experiments are then as they were",
+        )
 
 
 def user_name(uid: int) -> str:
@@ -297,7 +312,7 @@ def make_folders(folder: str) -> None:
 def write_shadow_files(folder: str) -> None:
     """HEAD (unborn) and attributes: with `objects/`, `refs/` and `config` all that git needs."""
     git_dir = os.path.join(folder, ".shadow")
-    fsops.write_atomic(os.path.join(git_dir, "HEAD"), b"ref: refs/heads/none\n")
+    fsops.write_atomic(os.path.join(git_dir, "HEAD"), HEAD)
     fsops.write_atomic(os.path.join(git_dir, "info", "attributes"), ATTRIBUTES)
 
 
@@ -306,14 +321,17 @@ def write_first_config(folder: str) -> None:
     import uuid  # once in the life of a store
 
     git_dir = os.path.join(folder, ".shadow")
+    config = os.path.join(git_dir, "config")
+    if os.path.isdir(config):
+        os.replace(config, f"{config}.foreign-{os.urandom(4).hex()}")
     staged = os.path.join(folder, ".tmp", f"config-{uuid.uuid4().hex}")
     fsops.write_atomic(staged, CONFIG.format(id=uuid.uuid4()).encode())
     try:
         with contextlib.suppress(FileExistsError):
-            os.link(staged, os.path.join(git_dir, "config"))
+            os.link(staged, config)
     except OSError:
         # No hard links here (exFAT, some FUSE): a plain rename, and the last one wins.
-        os.replace(staged, os.path.join(git_dir, "config"))
+        os.replace(staged, config)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(staged)
     for name in (".shadow/refs", ".shadow/objects", ".shadow", ".objects", ""):

@@ -89,6 +89,8 @@ def read_trash(shadow: Shadow) -> Trash:
         when, _, rest = ref.name.removeprefix(TRASH).partition("/")
         if not when.isdecimal() or not rest:
             damaged.append(DamagedRef(ref.name, "not a name that TensorTime gives"))
+        elif rest.startswith("@") and ref.commit is None:
+            damaged.append(DamagedRef(ref.name, f"its commit {ref.oid[:12]} is missing or damaged"))
         elif rest.startswith("@"):
             tags.setdefault(f"{when}/{rest.partition('/')[0][1:]}", []).append(ref)
         else:
@@ -196,6 +198,9 @@ def find_trashed(trash: Trash, text: str) -> Trashed:
     for one in trash.entries:
         newest.setdefault(one.experiment.name, one)
     found = Catalog(tuple(one.experiment for one in newest.values()), ())
+    lost = {one.ref.rpartition("/")[2]: one.reason for one in trash.damaged if "/@" not in one.ref}
+    if text in lost and text not in newest:
+        raise Damaged("the experiment {name} is damaged: {reason}", name=text, reason=lost[text])
     refuse_nothing(found, text)
     try:
         return newest[resolve_experiment(found, text).name]

@@ -16,6 +16,7 @@ from tensortime import fsops
 from tensortime.errors import TensorTimeError
 from tensortime.formats import parse_oid, text_of
 from tensortime.history import PINS, Target
+from tensortime.mending import clear_place
 from tensortime.names import suggest_name
 from tensortime.project import admin_folder, named_record, read_parent
 from tensortime.shadow import NO_OID
@@ -92,7 +93,8 @@ def mend_worktrees(store: Store) -> None:
             recorded = ""
         except OSError:
             continue  # of another user
-        with contextlib.suppress(FileNotFoundError):
+        # What cannot be put right here stops no restore elsewhere; verify names it.
+        with contextlib.suppress(OSError):
             if not recorded and time.time() - os.lstat(admin).st_mtime < STALE_SECONDS:
                 continue  # git has just made it
             with claimed(store, recorded.removesuffix(PARTIAL)) as got:
@@ -119,6 +121,7 @@ def mend_record(store: Store, admin: str) -> None:
     """Put one record right, or forget it."""
     common = os.path.join(admin, "commondir")
     if not fsops.has_content(common, b"../..\n"):
+        clear_place(common)
         fsops.write_atomic(common, b"../..\n")
     if is_in_order(admin):
         return
@@ -183,8 +186,9 @@ def keep_commits(store: Store, admin: str) -> str:
 
 
 def read_line(path: str) -> str:
-    """The first line of a small file; empty where it cannot be read."""
+    """The first line of a small file; empty where it cannot be read, or is damaged and can be no path."""
     try:
-        return os.fsdecode(fsops.read_file(path, 1 << 16).split(b"\n", 1)[0])
+        line = os.fsdecode(fsops.read_file(path, 1 << 16).split(b"\n", 1)[0])
     except OSError:
         return ""
+    return "" if "\0" in line else line
