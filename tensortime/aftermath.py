@@ -65,8 +65,8 @@ class Aftermath:
         """Return when it has ended; what takes longer than a moment shows how far it is."""
         backlog, patient_until = self.backlog, time.monotonic() + PATIENCE
         try:
-            while backlog.is_open and backlog.thread is not None:
-                backlog.thread.join(PAUSE)
+            while backlog.is_open:
+                backlog.wait(PAUSE)
                 if time.monotonic() > patient_until:
                     self.show()
         finally:
@@ -112,8 +112,7 @@ class Aftermath:
         except KeyboardInterrupt:
             self.backlog.stop.set()
             with contextlib.suppress(KeyboardInterrupt):
-                if self.backlog.thread is not None:
-                    self.backlog.thread.join(END_SECONDS)
+                self.backlog.wait(END_SECONDS)
 
 
 UNFINISHED: list[Aftermath] = []

@@ -87,7 +87,7 @@ class Backlog:
         self.files: dict[RelPath, Queued] = {}
         self.duty: Duty | None = None
         self.thread: threading.Thread | None = None
-        self.stop = threading.Event()
+        self.stop, self.ended = threading.Event(), threading.Event()
         self.lock = threading.Lock()
         self.taken = Intake()
         self.failed: dict[RelPath, str] = {}
@@ -135,7 +135,12 @@ class Backlog:
     @property
     def is_open(self) -> bool:
         """Whether a thread of this process still works on it."""
-        return self.owner == os.getpid() and self.thread is not None and self.thread.is_alive()
+        return self.owner == os.getpid() and self.thread is not None and not self.ended.is_set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it has ended, at most so long. (Ctrl-C in `join` makes Python 3.11 forget the thread.)"""
+        if self.is_open:
+            self.ended.wait(seconds)
 
     @property
     def size(self) -> int:
@@ -162,7 +167,11 @@ class Backlog:
             if not isinstance(caught, Exception):
                 raise
             problem = caught
-        tell(self.outcome(duty, problem, time.monotonic() - started))
+        try:
+            tell(self.outcome(duty, problem, time.monotonic() - started))
+        finally:
+            self.duty = None  # which holds the ids of all small files
+            self.ended.set()
 
     def store_all(self, duty: Duty) -> None:
         """Store one file after the other; ends early where it is to stop."""

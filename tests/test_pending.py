@@ -150,16 +150,13 @@ def test_the_thread_steps_back(project: Tree, gate: Gate) -> None:
     assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
-def test_what_it_stored_is_known_to_the_next_backup(
-    project: Tree, gate: Gate, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The stat cache learns of it: files that lie still are not read again."""
-    for path in ("data/a.bin", "data/raw/b.bin"):
-        os.utime(project.root / path, ns=(1_700_000_000_000_000_000, 1_700_000_000_000_000_000))
-    end(gate, begin(gate)[0])
-    cache = next((project.root / "tensortime/.cache").glob("stat-*")).read_bytes()
-    assert b"data/a.bin" in cache
-    assert b"train.py" in cache or b"data/raw/b.bin" in cache
+def test_the_stat_cache_learns_of_it(project: Tree, gate: Gate) -> None:
+    """So that the next backup need not read again what lies still."""
+    tm, _ = begin(gate)
+    (cache,) = (project.root / "tensortime/.cache").glob("stat-*")
+    assert b"data/a.bin" not in cache.read_bytes()
+    end(gate, tm)
+    assert b"data/a.bin" in cache.read_bytes()
 
 
 def test_what_is_said(project: Tree, gate: Gate, capsys: pytest.CaptureFixture[str]) -> None:
@@ -396,13 +393,35 @@ def test_a_file_that_cannot_be_read_is_skipped_and_named(
 
 def test_what_finds_no_room_is_skipped(project: Tree, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
     """Said at once where that is known, else at the end: training has filled the disk meanwhile."""
-    reserve = fsops.free_space(project.root)[1] * 0.03
-    reserve = max(reserve, 1 << 30)
-    total = fsops.free_space(project.root)[1]
-    monkeypatch.setattr(fsops, "free_space", lambda _: (int(reserve) + LARGE + 1000, total))
+    reserve, total = 1 << 30, 16 << 30
+    monkeypatch.setattr(fsops, "free_space", lambda _: (reserve + LARGE + 1000, total))
     tm, report = begin(gate)
     assert report.queued == ("data/a.bin",)
     assert [one.path for one in report.skipped] == ["data/raw/b.bin", "twin.bin"]
     assert all(one.reason.startswith("no room: it needs") for one in report.skipped)
     end(gate, tm)
     assert (api.show("x").experiment.status, api.show("x").experiment.files) == ("incomplete", 2)
+
+
+def test_without_a_thread_it_waits(project: Tree, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the system gives no thread, it is as if the call had waited."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    backlog_alone = threading.Thread.start
+
+    def start(thread: threading.Thread) -> None:
+        (refuse if thread.name == "tensortime-backlog" else backlog_alone)(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    tm = TimeMachine(exp_dir="x")
+    tm.backup(wait=False)
+    assert api.show("x").experiment.status == "done"
+
+
+def test_another_rank_queues_nothing(project: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the process that backs up has a backlog."""
+    monkeypatch.setenv("RANK", "1")
+    assert TimeMachine(exp_dir="x").backup(wait=False) == BackupReport(experiment=None)
+    assert not (project.root / "tensortime").exists()
