@@ -6,7 +6,6 @@ so it is waited for there, with progress. Ctrl-C ends that, and what is stored b
 
 import atexit
 import contextlib
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -123,9 +122,6 @@ def finish_all() -> None:
     """At exit: wait for all of them."""
     for one in list(UNFINISHED):
         one.finish()
-
-
-os.register_at_fork(after_in_child=UNFINISHED.clear)
 
 
 def outcome_text(outcome: Outcome, tr: Translator) -> list[str]:

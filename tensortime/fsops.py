@@ -295,7 +295,9 @@ def step_back() -> None:
     """Let the calling thread work only where nothing else wants to; its reads and writes too (see ioprio_set(2))."""
     if sys.platform.startswith("linux"):
         with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW_PRIORITY)
+            thread = threading.get_native_id()
+            now = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, max(now, LOW_PRIORITY))
 
 
 def rename_to_new(source: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """tm.backup(wait=False) in processes that end, fork and die while large files are queued. CASES C08, K14, T08."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,8 +16,9 @@ from builders import Tree, assert_same_tree, run_cli
 from conftest import Tally
 from terminals import PACKAGE, spawn
 
-from tensortime import TimeMachine, api, maintenance, prune
+from tensortime import TimeMachine, api, fsops, maintenance, prune
 from tensortime.errors import StoreBusy
+from tensortime.store import create_store
 
 LARGE = 2 << 20
 PATIENCE = 30.0
@@ -286,6 +288,24 @@ def test_c08_a_child_keeps_no_lock_alive(training: Training, monkeypatch: pytest
     finally:
         training.sign(".end").touch()
         process.communicate(timeout=PATIENCE)
+
+
+def test_a_child_that_lets_go_takes_nothing_away(tmp_path: Path) -> None:
+    """What a child has a copy of, it may end like its parent would: lock and staging folder are the parent's."""
+    store = create_store(str(tmp_path / "store"))
+    held = contextlib.ExitStack()
+    held.enter_context(store.in_use())
+    staging = held.enter_context(store.staging())
+    child = os.fork()
+    if child == 0:
+        held.close()
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert os.path.isdir(staging)
+    with fsops.locked(store.path(".lock")) as alone:
+        assert not alone
+    held.close()
+    assert not os.path.exists(staging)
 
 
 def test_a_child_that_ends_takes_nothing_with_it(training: Training) -> None:
