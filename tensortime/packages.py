@@ -13,10 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from tensortime import fsops
+from tensortime.errors import TensorTimeError
 from tensortime.formats import bytes_of, text_of
 from tensortime.redaction import redact_text
 
 EDITABLE = "-e "
+SELF = "tensortime"
 CONDA = "# conda: "
 """Begins the line of a conda package that pip does not know: a comment for pip, so the file stays one of its."""
 
@@ -224,3 +226,49 @@ def decode_packages(data: bytes) -> dict[str, str]:
         elif re.fullmatch(r"[A-Za-z0-9][\w.-]*", text):
             found[normal_name(text)] = ""
     return found
+
+
+@dataclass(frozen=True)
+class Editable:
+    """A package that was installed from a folder, which it used in place."""
+
+    name: str
+    version: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a `packages.txt` asks for."""
+
+    requirements: tuple[str, ...]
+    """Lines for an installer."""
+    editables: tuple[Editable, ...]
+    conda: tuple[str, ...]
+    """Names of packages that only conda knows."""
+    own: Editable | None = None
+    """tensortime itself; its folder empty where it was installed as others are."""
+
+
+def wanted_by(packages: bytes) -> Wanted:
+    """What a `packages.txt` asks for; TensorTimeError for a line that is no package (an option could do anything)."""
+    requirements, editables, conda, own = [], [], [], None
+    announced: re.Match[str] | None = None
+    for line in map(str.strip, packages.decode("utf-8", "surrogateescape").split("\n")):
+        before, announced = announced, None
+        found = REQUIREMENT.fullmatch(line)
+        if line.startswith("#"):
+            announced = EDITABLE_COMMENT.match(line)
+            conda += [known[1]] if (known := CONDA_LINE.match(line)) else []
+        elif line.startswith(EDITABLE):
+            name, version = before.groups() if before else (os.path.basename(line), "0")
+            one = Editable(normal_name(name), version, line.removeprefix(EDITABLE))
+            own = one if one.name == SELF else own
+            editables += [one] if one.name != SELF else []
+        elif found and normal_name(found[1]) == SELF:
+            own = Editable(SELF, found[2] or "", "")
+        elif found or re.fullmatch(r"[A-Za-z0-9][\w.-]*", line):
+            requirements.append(line)
+        elif line:
+            raise TensorTimeError("packages.txt has a line that is no package: {line}", line=line)
+    return Wanted(tuple(requirements), tuple(editables), tuple(conda), own)

@@ -44,7 +44,7 @@ LAYERS = """
     suspects
     reports  differences  store  ignoring  trees  records  collector
     mending  environment  statcache  experiments
-    child
+    child  rebuilding
     pushed  interpreter  machine  launch  trackers  notebook
     shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover  unpacking
     outputlog  console
@@ -63,7 +63,7 @@ FACES |= {"completion", "portable_commands", "running_commands"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {
-    "subprocess": {"shadow", "repository", "gitcommand", "pager", "console"},
+    "subprocess": {"shadow", "repository", "gitcommand", "pager", "console", "rebuilding"},
     "git": set(),
     "fcntl": {"fsops"},
     "typer": {"cli"},
