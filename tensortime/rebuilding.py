@@ -26,10 +26,13 @@ from tensortime.packages import SELF, Editable, Wanted, normal_name, wanted_by
 
 COMPLETE = "tensortime-complete"
 """The file that an environment gets last: without it, it is a leftover. (It cannot be renamed: it holds its path.)"""
+LOCKS = ".locks"
 WAIT = 3600.0
 """Seconds to wait for another process that builds the same environment."""
 SHOWN = 3
 """Names, or lines of an installer, in one message."""
+LONGEST = 200
+"""Characters of such a line."""
 
 PYTHON_FACTS = (
     "import sys, sysconfig; print(sys.version.split()[0], sysconfig.get_path('purelib'), sep='\\n')"
@@ -44,6 +47,8 @@ MISLEADING = (
     "PIP_PREFIX",
 )
 """Variables that would send packages, or the installer, somewhere else."""
+ERROR = re.compile(r"^(?:error|cause|caused by):\s*", re.IGNORECASE)
+NOISE = re.compile(r"WARNING|Looking in|Using Python|\[notice\]")
 CULPRIT = re.compile(
     r"(?:No matching distribution found for|satisfies the requirement|Failed building wheel for"
     r"|Failed to (?:build|download|fetch|prepare|parse)(?: and build)?:?|Because|no version of"
@@ -93,8 +98,8 @@ def environment_for(
     folder = os.path.join(cache, digest)
     program = os.path.join(folder, "bin", "python")
     try:
-        os.makedirs(cache, exist_ok=True)
-        with fsops.locked(os.path.join(cache, f"{digest}.lock"), wait=WAIT) as is_ours:
+        os.makedirs(os.path.join(cache, LOCKS), exist_ok=True)
+        with fsops.locked(os.path.join(cache, LOCKS, digest), wait=WAIT) as is_ours:
             if not is_ours:
                 raise StoreBusy("another process is building this environment: {path}", path=folder)
             is_new = not is_whole(folder)
@@ -266,18 +271,23 @@ def not_installed(said: str, requirements: Sequence[str], tool: str) -> TensorTi
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     names = {normal_name(name_in(line)): line for line in requirements}
     blamed = [normal_name(found[1].rstrip(".")) for line in lines for found in CULPRIT.finditer(line)]
-    blamed += [
-        name for line in reversed(lines) for name in names if re.search(rf"(?<![\w-]){name}(?![\w-])", line)
-    ]
+    blamed += [name for line in reversed(lines) for name in names if mentions(line, name)]
     package = next((re.split(r"\s*@", names[name])[0] for name in blamed if name in names), "")
-    errors = [line for line in lines if line.lower().startswith("error")] or lines or [""]
+    errors = [line for line in lines if ERROR.match(line)] or lines or [""]
     return TensorTimeError(
         "{package} cannot be installed: {problem}"
         if package
         else "the packages cannot be installed: {problem}",
         package=package,
-        problem=re.sub(r"^error:\s*", "", errors[-1], flags=re.IGNORECASE),
+        problem=ERROR.sub("", errors[-1]),
         hint=message("{tool} said: {lines}", tool=tool, lines=last_lines(said, SHOWN)),
+    )
+
+
+def mentions(line: str, name: str) -> bool:
+    """Whether a line names a package, or a file of it."""
+    return (
+        re.search(rf"(?<![\w-]){name.replace('-', '[-_.]')}(?![a-zA-Z0-9])", line, re.IGNORECASE) is not None
     )
 
 
@@ -287,8 +297,8 @@ def name_in(requirement: str) -> str:
 
 
 def last_lines(text: str, count: int) -> str:
-    """The last lines of an output, in one."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """The last lines of an output that say something, in one."""
+    lines = [line.strip()[:LONGEST] for line in text.splitlines() if line.strip() and not NOISE.match(line)]
     return " / ".join(lines[-count:])
 
 
