@@ -178,6 +178,61 @@ def run_command(
     )
 
 
+@app.command(
+    cls=Verb, help=tr("Run the command of an experiment again in a new folder, and compare what comes out.")
+)
+def rerun(
+    experiment: Exp,
+    arguments: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="ARG", help=tr("Behind --: instead of the arguments of then, behind the script.")
+        ),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help=tr("Compare every output with the recorded one; exit code 0 or 5.")),
+    ] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--env", help=tr("In an environment made anew from the recorded packages."))
+    ] = False,
+    into: Annotated[
+        str | None, typer.Option("--into", metavar="DIR", help=tr("The new folder; default: in the store's."))
+    ] = None,
+    rtol: Annotated[
+        float,
+        typer.Option(
+            "--rtol",
+            metavar="X",
+            help=tr("Numbers that differ relatively by at most this much are close: 1e-6."),
+        ),
+    ] = 0.0,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option("--ignore", metavar="PATTERN", help=tr("Do not compare these outputs. Repeatable.")),
+    ] = None,
+    directory: Directory = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Parse `tensortime rerun`."""
+    from tensortime import rerun_commands
+    from tensortime.commands import Common
+
+    raise typer.Exit(
+        rerun_commands.rerun(
+            Common(directory, store, as_json),
+            experiment,
+            arguments or [],
+            verify,
+            rebuild,
+            into,
+            rtol,
+            ignore or [],
+        )
+    )
+
+
 @app.command(cls=Verb, help=tr("List the experiments, newest first."))
 def log(
     directory: Directory = None,

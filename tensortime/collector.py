@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from tensortime.environment import current_folder, describe_run
 from tensortime.formats import bytes_of
@@ -32,14 +32,20 @@ class Collector:
     """
 
     def __init__(
-        self, project: str, argv: Sequence[str] | None, folder: str | None, from_shell: bool, whole: bool
+        self,
+        project: str,
+        argv: Sequence[str] | None,
+        folder: str | None,
+        from_shell: bool,
+        whole: bool,
+        environ: Mapping[str, str],
     ) -> None:
         self._facts = {**describe_run(argv, folder), "python": dict(this_interpreter().facts)}
         self._facts |= {
             key: found
             for key, found in (
-                ("launch", launch_facts(os.environ)),
-                ("environment", environment_facts(os.environ)),
+                ("launch", launch_facts(environ)),
+                ("environment", environment_facts(environ)),
                 ("trackers", tracker_runs()),
             )
             if found
@@ -51,7 +57,7 @@ class Collector:
         self._git: Facts | None = {"error": NOT_IN_TIME}
         self._pushed: Pushed | None = None
         self._calls = GitCalls()
-        self._from_shell, self._whole = from_shell, whole
+        self._from_shell, self._whole, self._environ = from_shell, whole, environ
         self._folder, self._words = folder, tuple(argv or ())
         if from_shell:
             self._facts["python"] = {"error": NOT_IN_TIME}
@@ -149,7 +155,7 @@ class Collector:
         """The Python that trains."""
         if not self._from_shell:
             return this_interpreter(path)
-        return shell_interpreter(os.environ, self._folder or current_folder() or "/", self._words)
+        return shell_interpreter(self._environ, self._folder or current_folder() or "/", self._words)
 
 
 def packages_file(python: Interpreter) -> bytes:
@@ -166,13 +172,17 @@ def start_collecting(
     *,
     from_shell: bool = False,
     whole: bool = True,
+    environ: Mapping[str, str] | None = None,
 ) -> Collector:
     """Start to collect the facts of a backup; its `finish` returns them, its `cancel` gives up.
 
     `argv`, `folder`: the command that it is about, and where that was typed; default: this process.
     `from_shell`: the Python that trains is not this one but the one that the shell would start. `whole`: with the
-    patch to the nearest pushed commit, which a backup of single paths does not need.
+    patch to the nearest pushed commit, which a backup of single paths does not need. `environ`: the variables that the
+    command gets, default: ours.
     """
-    collector = Collector(project, argv, folder, from_shell, whole)
+    collector = Collector(
+        project, argv, folder, from_shell, whole, os.environ if environ is None else environ
+    )
     collector.start()
     return collector

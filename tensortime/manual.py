@@ -28,6 +28,7 @@ EXAMPLES = {
     "backup": 'tensortime backup --note "lr 3e-4"',
     "log": "tensortime log --sort val_loss --filter 'lr < 0.1' -n 5",
     "run": 'tensortime run --note "lr 3e-4" -- python train.py --lr 3e-4',
+    "rerun": "tensortime rerun @ --verify --rtol 1e-6",
     "show": "tensortime show @ train.py",
     "diff": "tensortime diff @~1 @ --patch",
     "restore": "tensortime restore @~1 --path train.py",

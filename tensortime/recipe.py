@@ -27,6 +27,9 @@ OF_A_HOST = re.compile(
 OWN = ("TENSORTIME_EXPERIMENT", "TENSORTIME_RUNNER", "TENSORTIME_STORE")
 """Variables with which a run marks what belongs to it."""
 
+ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
+"""Variables that name the environment that a shell works in."""
+
 PYTHON = re.compile(r"python|pypy")
 
 
@@ -206,7 +209,13 @@ def with_python(recipe: Recipe, run: Mapping[str, object], wanted: str | None) -
     if python_named(first):
         named = os.path.join(folder, os.path.basename(first))
         first = os.path.basename(first) if os.path.realpath(named) == os.path.realpath(python) else python
-    return replace(recipe, words=(first, *others), environment=with_folder(recipe.environment, folder))
+    environ = with_folder(recipe.environment, folder)
+    prefix, recorded = os.path.dirname(folder), run.get("environment")
+    then = recorded if isinstance(recorded, Mapping) else {}
+    known = {"VIRTUAL_ENV": prefix} if wanted is not None else then
+    # Tools look for their environment there, but only of then.
+    environ |= {name: prefix for name in ACTIVE if known.get(name) == prefix}
+    return replace(recipe, words=(first, *others), environment=environ)
 
 
 def is_program(path: str) -> bool:
@@ -215,18 +224,9 @@ def is_program(path: str) -> bool:
 
 
 def with_folder(environ: Mapping[str, str], folder: str) -> dict[str, str]:
-    """Variables under which the programs of a Python's folder are found first, and tools know its environment."""
-    found = {
-        name: value
-        for name, value in environ.items()
-        if name not in ("VIRTUAL_ENV", "CONDA_PREFIX", "PYTHONHOME")
-    }
+    """Variables under which the programs of a Python's folder are found first, and no other environment is active."""
+    found = {name: value for name, value in environ.items() if name not in (*ACTIVE, "PYTHONHOME")}
     found["PATH"] = os.pathsep.join([folder, environ.get("PATH", os.defpath)])
-    prefix = os.path.dirname(folder)
-    if os.path.isfile(os.path.join(prefix, "pyvenv.cfg")):
-        found["VIRTUAL_ENV"] = prefix
-    elif os.path.isdir(os.path.join(prefix, "conda-meta")):
-        found["CONDA_PREFIX"] = prefix
     return found
 
 

@@ -189,7 +189,12 @@ def back_up(
     """One backup of the folder that the command runs in."""
     options = replace(configured(config, place.project), name=name, joins=joins, note=request.note, run=step)
     collector = start_collecting(
-        place.project, request.words, request.folder, from_shell=True, whole=step.result is None
+        place.project,
+        request.words,
+        request.folder,
+        from_shell=True,
+        whole=step.result is None,
+        environ=request.environment,
     )
     try:
         report = snapshot.back_up(place, store, options, collector, monitor)

@@ -58,6 +58,20 @@ VERBS: dict[str, Verb] = {
             Option(("--json",), None, "One JSON document on stdout, nothing else there."),
         ),
     ),
+    "rerun": Verb(
+        "Run the command of an experiment again in a new folder, and compare what comes out.",
+        ("EXP", "ARG..."),
+        (
+            Option(("--verify",), None, "Compare every output with the recorded one; exit code 0 or 5."),
+            Option(("--env",), None, "In an environment made anew from the recorded packages."),
+            Option(("--into",), "DIR", "The new folder; default: in the store's."),
+            Option(("--rtol",), "X", "Numbers that differ relatively by at most this much are close: 1e-6."),
+            Option(("--ignore",), "PATTERN", "Do not compare these outputs. Repeatable."),
+            Option(("-C",), "DIR", "As if tensortime had been started in DIR."),
+            Option(("--store",), "DIR", "The store, where it is elsewhere."),
+            Option(("--json",), None, "One JSON document on stdout, nothing else there."),
+        ),
+    ),
     "log": Verb(
         "List the experiments, newest first.",
         (),

@@ -48,8 +48,10 @@ class RerunReport:
 
     experiment: ExperimentName | None
     """The new experiment; None where nothing could be recorded."""
+    asked: str
+    """The backup that was to be run again, as `NAME:n`."""
     parent: str
-    """The backup whose inputs were run again, as `NAME:n`."""
+    """The backup that holds its inputs."""
     command: tuple[str, ...]
     command_exit: int
     """The exit code of the command."""
@@ -88,9 +90,9 @@ class RerunReport:
 
     @property
     def exit_code(self) -> int:
-        """Of a verification 0 reproduced, 5 not, 3 nothing to compare; else the command's. 130 interrupted."""
+        """Of a verification 0 reproduced, 5 not, 3 nothing to compare; else, or where it was stopped, the command's."""
         if self.interrupted:
-            return 130
+            return self.command_exit or 130
         if self.outputs is None:
             return self.command_exit
         return {IDENTICAL: 0, CLOSE: 0, DIFFERENT: 5}.get(self.verdict or "", 3)
@@ -102,7 +104,7 @@ def line_of(report: RerunReport) -> Message:
     if report.failed_anew:
         return failure_line(report)
     if verdict is None:
-        return message("nothing to compare: {experiment} has no outputs", experiment=report.parent)
+        return message("nothing to compare: {experiment} has no outputs", experiment=report.asked)
     count = message("1 output") if len(outputs) == 1 else message("{count} outputs", count=len(outputs))
     if verdict == IDENTICAL:
         return message("reproduced bit for bit ({count})", count=count)

@@ -17,14 +17,16 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
+    rerun_commands
     upkeep_commands  maintenance_commands  portable_commands  completion  overview  running_commands
     time_machine  commands  hook  manual
-    pager  aftermath
+    pager  aftermath  render_rerun
     terminal  prompt  render_diff  render_maintenance  portable_text  render_run
     render  render_log  documents  upkeep_text
     verdict_documents
     recollection  recorder  whereabouts
     text
+    rerunning
     api  upkeep  maintenance  portable  running
     runner
     jobs
@@ -59,7 +61,7 @@ LEVEL = {
 }
 TOP = {"__init__", "__main__"}
 FACES = {"cli", "commands", "hook", "time_machine", "__main__", "maintenance_commands", "upkeep_commands"}
-FACES |= {"completion", "portable_commands", "running_commands"}
+FACES |= {"completion", "portable_commands", "running_commands", "rerun_commands"}
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 SYSTEM = {

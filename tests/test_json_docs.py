@@ -24,6 +24,7 @@ sys.exit(1)
 """
 VERBS = {
     "backup": ("backup", "--name", "x"),
+    "rerun": ("rerun", "again", "--verify", "--json", "--", "t.sh", "--a", "2"),
     "run": ("run", "--name", "x", "--json", "--", sys.executable, "-c", RUN),
     "log": ("log",),
     "show": ("show", "base"),
@@ -74,6 +75,9 @@ def prepare(verb: str, tree: Tree) -> None:
         (folder / "notes.txt").write_text("mine")
     if verb == "run":
         tree.file(".ttignore", b"cache/\n")
+    if verb == "rerun":
+        tree.file("t.sh", b'echo "[$$]" > r.json')
+        run_cli("run", "--name", "again", "--", "sh", "t.sh", "--a", "1", cwd=tree.root)
     if verb == "verify":
         (tree.root / "tensortime/.shadow/refs/experiments/gone").write_text("1" * 40 + "\n")
     if verb == "import":

@@ -129,13 +129,15 @@ def test_the_python_of_then_runs_it(venv: Path) -> None:
     """By the name that was typed, found first; its environment is the one that tools see."""
     python = {"executable": str(venv / "bin/python")}
     environ = {**NOW, "VIRTUAL_ENV": "/other", "CONDA_PREFIX": "/conda"}
-    found = recipe("python", "train.py", environ=environ, python=python)
+    recorded = {"VIRTUAL_ENV": str(venv)}
+    found = recipe("python", "train.py", environ=environ, python=python, environment=recorded)
     assert found.words == ("python", "train.py")
     assert found.environment["PATH"] == f"{venv}/bin:/usr/bin:/bin"
     assert found.environment["VIRTUAL_ENV"] == str(venv)
     assert "CONDA_PREFIX" not in found.environment
-    # `make` finds the same one.
-    assert recipe("make", "train", python=python).environment["PATH"] == f"{venv}/bin:/usr/bin:/bin"
+    found = recipe("make", "train", environ=environ, python=python)
+    assert found.environment["PATH"] == f"{venv}/bin:/usr/bin:/bin"
+    assert "VIRTUAL_ENV" not in found.environment, "it was not active then"
 
 
 def test_a_python_that_was_called_otherwise_is_called_by_its_path(venv: Path) -> None:
@@ -158,6 +160,7 @@ def test_another_python_can_be_wanted(venv: Path) -> None:
     """That of a rebuilt environment, whatever was recorded."""
     found = recipe("python", "t.py", wanted=str(venv / "bin/python"), python={"executable": sys.executable})
     assert found.environment["PATH"].startswith(f"{venv}/bin:")
+    assert found.environment["VIRTUAL_ENV"] == str(venv)
 
 
 # --- variables

@@ -22,7 +22,7 @@ from tensortime.verdict import (
 from tensortime.verdict_documents import rerun_json
 
 SAME = OutputResult("a.npz", IDENTICAL)
-DONE = RerunReport(ExperimentName("x-rerun"), "x:2", ("python", "t.py"), 0, None, "/w/x-rerun", ())
+DONE = RerunReport(ExperimentName("x-rerun"), "x:2", "x:1", ("python", "t.py"), 0, None, "/w/x-rerun", ())
 
 
 def gap(name: str = "w", max_abs: float = 3e-2, max_rel: float = 0.1) -> Gap:
@@ -113,7 +113,8 @@ def test_nothing_to_compare_is_nothing_reproduced() -> None:
 def test_without_a_comparison_the_exit_code_is_the_command_s() -> None:
     """As `run` has it; a rerun that was told to stop is interrupted whatever it compared."""
     assert replace(DONE, outputs=None, command_exit=7).exit_code == 7
-    assert replace(DONE, outputs=(SAME,), interrupted="SIGINT", command_exit=130).exit_code == 130
+    assert replace(DONE, interrupted="SIGINT", command_exit=0).exit_code == 130
+    assert replace(DONE, interrupted="SIGTERM", command_exit=143).exit_code == 143
 
 
 def test_numbers_are_written_as_in_a_paper() -> None:

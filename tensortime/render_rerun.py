@@ -1,0 +1,90 @@
+"""From a RerunReport to the lines that a person reads: the verdict first, below it what differs. Pure."""
+
+from collections.abc import Iterator
+
+from tensortime.differences import ValueChange
+from tensortime.messages import Translator
+from tensortime.render_diff import SHOWN, Row, Style, category, closeness_text, fitted, value_rows
+from tensortime.suspects import Suspect
+from tensortime.text import cells, printable
+from tensortime.verdict import CLOSE, DIFFERS, EXTRA, IDENTICAL, MISSING, OutputResult, RerunReport, line_of
+
+FILES = ("code", "data")
+"""Categories whose keys are paths."""
+
+
+def rerun_text(report: RerunReport, style: Style, shown_path: str) -> list[str]:
+    """The whole answer; `shown_path`: the worktree as a person would type it."""
+    tr = style.tr
+    lines = [] if report.outputs is None else [tr.text(line_of(report)), *output_lines(report, style)]
+    lines += cause_lines(report, style)
+    if report.experiment is not None:
+        name, parent = printable(report.experiment), printable(report.parent)
+        lines.append(
+            tr(
+                "recorded as {name} (from {parent}), in {path}",
+                name=name,
+                parent=parent,
+                path=printable(shown_path),
+            )
+        )
+    return lines
+
+
+def output_lines(report: RerunReport, style: Style) -> Iterator[str]:
+    """The outputs that are not as they were, and what was not compared."""
+    tr = style.tr
+    rows = [output_row(one, tr) for one in report.outputs or () if one.result != IDENTICAL]
+    if rows:
+        yield from category("", rows, 2, style)
+        same = len(report.outputs or ()) - len(rows)
+        if same:
+            yield fitted(
+                "  "
+                + (tr("1 more is identical") if same == 1 else tr("{count} more are identical", count=same)),
+                style,
+            )
+    if report.unrecorded:
+        yield fitted(
+            tr(
+                "not compared: {count} files more, of which {parent} recorded nothing",
+                count=report.unrecorded,
+                parent=report.asked,
+            ),
+            style,
+        )
+
+
+def output_row(one: OutputResult, tr: Translator) -> Row:
+    """How one output came out."""
+    words = {
+        CLOSE: tr("close"),
+        DIFFERS: tr("differs"),
+        MISSING: tr("missing"),
+        EXTRA: tr("extra"),
+    }
+    numbers = "" if one.closeness is None else closeness_text(one.closeness, tr)
+    return Row(printable(one.path), words[one.result] + (f": {numbers}" if numbers else ""))
+
+
+def cause_lines(report: RerunReport, style: Style) -> list[str]:
+    """What differs between then and now, the likeliest cause of another result first."""
+    tr, causes = style.tr, report.causes
+    if not causes:
+        return []
+    lines = [tr("what differs between then and now, the likeliest cause first:")]
+    labels = max(cells(tr(one.category)) for one in causes) + 4
+    for one in causes[:SHOWN]:
+        lines += category("  " + tr(one.category), [cause_row(one, tr)], labels, style)
+    if len(causes) > SHOWN:
+        lines.append("  " + tr("… and {count} more", count=len(causes) - SHOWN))
+    return lines
+
+
+def cause_row(one: Suspect, tr: Translator) -> Row:
+    """One of these."""
+    why = tr(one.why.template)
+    if one.category in FILES:
+        return Row(printable(one.key), f"{tr(one.change)}  ({why})")
+    row = value_rows([ValueChange(one.key, one.change, one.old, one.new)], tr)[0]
+    return Row(row.what, row.how, f"{row.after}  ({why})")

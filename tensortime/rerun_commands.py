@@ -1,0 +1,65 @@
+"""What `tensortime rerun` does once it is parsed. stdout is the command's until it ends, then the verdict's."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from tensortime import rerunning
+from tensortime.commands import Common, answer, put_json, put_long, shortest
+from tensortime.reports import BackupReport
+from tensortime.running_commands import stdout_for_document
+from tensortime.terminal import TerminalMonitor, is_terminal, terminal_width, wants_colour, write_line
+from tensortime.text import LONG
+
+
+def rerun(
+    common: Common,
+    experiment: str,
+    arguments: Sequence[str],
+    verify: bool,
+    rebuild: bool,
+    into: str | None,
+    rtol: float,
+    ignore: Sequence[str],
+) -> int:
+    """`tensortime rerun`; with `--verify` its exit code is the verdict, else the command's."""
+
+    def work(monitor: TerminalMonitor) -> int:
+        def on_begun(folder: str, begun: BackupReport) -> None:
+            monitor.clear()
+            told = common.tr("{name} runs in {path}", name=begun.experiment, path=shortest(folder))
+            write_line(sys.stderr, monitor.prefix + told)
+
+        kept = stdout_for_document() if common.as_json else None
+        try:
+            report = rerunning.rerun(
+                experiment,
+                arguments,
+                verify=verify,
+                rebuild=rebuild,
+                into=None if into is None else common.resolve(into),
+                rtol=rtol,
+                ignore=ignore,
+                directory=common.directory,
+                store=common.store,
+                on_begun=on_begun,
+                monitor=monitor,
+            )
+        finally:
+            if kept is not None:
+                os.dup2(kept, 1)
+                os.close(kept)
+        monitor.clear()
+        if common.as_json:
+            from tensortime import verdict_documents
+
+            put_json(verdict_documents.rerun_json(report))
+            return report.exit_code
+        from tensortime.render_diff import Style
+        from tensortime.render_rerun import rerun_text
+
+        width = min(terminal_width(), LONG) if is_terminal(sys.stdout) else None
+        put_long(rerun_text(report, Style(common.tr, width, wants_colour(sys.stdout)), shortest(report.path)))
+        return report.exit_code
+
+    return answer(common, work)

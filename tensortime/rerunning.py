@@ -1,0 +1,229 @@
+"""The verb that does a recorded run again, in a new folder, and says whether it gave the same result.
+
+inputs of the backup ──> worktree ──> the recorded command ──> a new experiment ──> compare its outputs ──> verdict
+"""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from tensortime import checkout, history, isolation, running
+from tensortime.errors import TensorTimeError, UsageError, message
+from tensortime.history import Target
+from tensortime.ignoring import Matcher
+from tensortime.lookup import PathLike, locate, resolve, store_trouble
+from tensortime.monitor import SILENT, Monitor
+from tensortime.names import LONGEST_NAME, ExperimentName, cut, free_name
+from tensortime.project import Place
+from tensortime.ranks import is_off
+from tensortime.recipe import Recipe, recipe_of, refuse_unusable
+from tensortime.reports import BackupReport, RunReport
+from tensortime.reproduction import Recorded, causes_between, compare_outputs, read_recorded
+from tensortime.store import Store, open_store
+from tensortime.suspects import suspects_of
+from tensortime.verdict import RerunReport
+
+ENDING = "-rerun"
+"""Ends the name of what was run again."""
+
+AGAIN = re.compile(rf"{ENDING}(-\d+)?$")
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """One rerun: what is run again, where, under which name."""
+
+    store: Store
+    place: Place
+    """The project that the person is in."""
+    recorded: Recorded
+    project: str
+    """Where the run took place then."""
+    name: ExperimentName
+    folder: str
+
+    @property
+    def asked(self) -> str:
+        """The backup that is run again, as a person names it."""
+        return named(self.recorded.asked)
+
+
+def rerun(
+    experiment: str,
+    arguments: Sequence[str] = (),
+    *,
+    verify: bool = False,
+    rebuild: bool = False,
+    into: PathLike | None = None,
+    rtol: float = 0.0,
+    ignore: Sequence[str] = (),
+    directory: PathLike | None = None,
+    store: PathLike | None = None,
+    on_begun: Callable[[str, BackupReport], None] = lambda *_: None,
+    monitor: Monitor = SILENT,
+) -> RerunReport:
+    """Restore the inputs of a backup into a new worktree, run its command there, record that as a new experiment.
+
+    `arguments`: in place of those behind the recorded script. `verify`: compare every output with the recorded one;
+    `rtol`: the relative difference up to which two numbers are close; `ignore`: patterns of outputs that are not
+    compared. `rebuild`: in an environment made anew from the recorded list of packages. `into`: the new folder, default
+    `<store>/<name of the new experiment>`. `on_begun` is told of the folder and the first backup before the command
+    starts. Where the command cannot start nothing is left behind.
+    """
+    if not rtol >= 0:
+        raise UsageError(
+            "{rtol} is no relative difference", rtol=rtol, hint="--rtol takes a number such as 1e-6"
+        )
+    if is_off(os.environ):
+        raise UsageError("TENSORTIME=off: nothing can be recorded", hint="unset TENSORTIME")
+    started = time.monotonic()
+    place, _ = locate(directory, store)
+    opened = open_store(place.store)
+    target = resolve(place, opened, experiment)
+    again = plan(place, opened, target, into)
+    if verify and not again.recorded.outputs:
+        raise TensorTimeError(
+            "nothing to compare: {experiment} has no outputs",
+            experiment=again.asked,
+            hint=message(
+                "tensortime backup --add PATH --name {name} adds those that are still there; without --verify it is run "
+                "all the same",
+                name=target.experiment.name,
+            ),
+        )
+    python = rebuilt(again, monitor) if rebuild else None
+    recipe = recipe_of(
+        again.recorded.run,
+        again.project,
+        again.folder,
+        arguments,
+        os.environ,
+        name=target.experiment.name,
+        python=python,
+    )
+    report = run_in_worktree(again, recipe, on_begun, monitor)
+    done = reported(again, recipe, report)
+    if not done.interrupted:
+        bar = Bar(rtol, Matcher.of("--ignore", ignore).covers) if verify else None
+        done = judged(again, done, report, bar, same_command=not arguments, monitor=monitor)
+    return replace(done, seconds=time.monotonic() - started)
+
+
+def plan(place: Place, opened: Store, target: Target, into: PathLike | None) -> Repetition:
+    """What is run again, under which name, and where."""
+    recorded = read_recorded(opened, target)
+    facts = history.read_facts(opened.shadow, recorded.inputs.commit)
+    base = cut(AGAIN.sub("", target.experiment.name), LONGEST_NAME - 2 * len(ENDING)).rstrip(".-")
+    taken = history.read_catalog(opened.shadow).taken_names() | {
+        one.lower() for one in os.listdir(opened.folder)
+    }
+    name = free_name(ExperimentName(base + ENDING), taken)
+    default = isolation.free_folder(opened, str(name))
+    wanted = default if into is None else os.path.abspath(os.fspath(into))
+    folder = os.path.join(os.path.realpath(os.path.dirname(wanted)), os.path.basename(wanted))
+    return Repetition(opened, place, recorded, facts.project, name, folder)
+
+
+def named(target: Target) -> str:
+    """A backup as a person names it."""
+    return f"{target.experiment.name}:{target.number}"
+
+
+def rebuilt(again: Repetition, monitor: Monitor) -> str:
+    """The Python of an environment made of the recorded packages."""
+    from tensortime.rebuilding import cache_folder, environment_for  # only --env pays for it
+
+    packages, python = again.recorded.packages, again.recorded.run.get("python")
+    if packages is None:
+        raise TensorTimeError(
+            "{experiment} did not record its packages", experiment=again.asked, hint="leave --env out"
+        )
+    return environment_for(
+        packages, python if isinstance(python, Mapping) else {}, cache_folder(os.environ), monitor
+    )
+
+
+def run_in_worktree(
+    again: Repetition, recipe: Recipe, on_begun: Callable[[str, BackupReport], None], monitor: Monitor
+) -> RunReport:
+    """Restore the inputs and run the command; where it could not start, the worktree is removed again."""
+    store, inputs = again.store, again.recorded.inputs
+    with store_trouble(store.folder), history.damage_in(inputs):
+        checkout.restore(store, again.place.project, inputs, again.folder, "auto", monitor)
+    try:
+        with contextlib.suppress(OSError):
+            isolation.learn(store, inputs, again.folder)
+        refuse_unusable(recipe)
+        for note in recipe.notes:
+            monitor.warn(note)
+        return running.run(
+            recipe.words,
+            name=again.name,
+            add=[os.path.join(again.folder, os.fsdecode(path)) for path in again.recorded.top_outputs],
+            alone=True,
+            directory=recipe.folder,
+            store=store.folder,
+            environment=recipe.environment,
+            on_begun=lambda begun: on_begun(again.folder, begun),
+            monitor=monitor,
+        )
+    except BaseException:
+        # What raises has not started the command: a command that ran is reported, however it ended.
+        with contextlib.suppress(TensorTimeError, OSError):
+            isolation.remove_worktree(store, again.folder)
+        raise
+    finally:
+        store.give_to_owner()
+
+
+def reported(again: Repetition, recipe: Recipe, report: RunReport) -> RerunReport:
+    """What is known when the command has ended."""
+    first = again.recorded.result.get("exit_code")
+    return RerunReport(
+        report.experiment,
+        again.asked,
+        named(again.recorded.inputs),
+        recipe.words,
+        report.exit_code,
+        first if isinstance(first, int) else None,
+        again.folder,
+        interrupted=report.interrupted if report.status == "interrupted" else "",
+    )
+
+
+@dataclass(frozen=True)
+class Bar:
+    """How outputs are compared."""
+
+    rtol: float
+    is_passed_over: Callable[[bytes], bool]
+
+
+def judged(
+    again: Repetition,
+    done: RerunReport,
+    report: RunReport,
+    bar: Bar | None,
+    *,
+    same_command: bool,
+    monitor: Monitor,
+) -> RerunReport:
+    """The report with what differs between then and now, and with a bar how each output came out."""
+    if bar is not None and (report.begun is None or report.added is None):
+        raise report.problem or TensorTimeError(
+            "the rerun was not recorded, so that nothing can be compared",
+            hint=message("it is in {path}", path=again.folder),
+        )
+    if done.experiment is None:
+        return done
+    with store_trouble(again.store.folder):
+        new = history.resolve(again.store.shadow, history.read_catalog(again.store.shadow), done.experiment)
+        causes = causes_between(again.store, again.recorded, new, same_command=same_command)
+        done = replace(done, causes=suspects_of(causes))
+        if bar is None:
+            return done
+        found = compare_outputs(again.store, again.recorded.asked, new, bar.rtol, bar.is_passed_over, monitor)
+        return replace(done, outputs=found.outputs, unrecorded=found.unrecorded, rtol=bar.rtol)

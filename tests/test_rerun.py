@@ -1,0 +1,270 @@
+"""`tensortime rerun`: a recorded run again, in a new folder, and whether it gave the same result."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from builders import Tree, run_cli, user_git
+
+from tensortime import api
+
+EXAMPLE = Path(__file__).parent.parent / "examples/digits"
+
+WRITES = b"""\
+import json, os, sys
+os.makedirs("out", exist_ok=True)
+json.dump({"loss": float(os.environ.get("LOSS", "0.5")), "steps": [1, 2]}, open("out/m.json", "w"))
+open("out/argv", "w").write(" ".join(sys.argv[1:]))
+print("trained")
+sys.exit(int(os.environ.get("ENDS", "0")))
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Tree:
+    """A project with a small training, and one run of it called `base`."""
+    tree = Tree(tmp_path / "lab").file("train.py", WRITES)
+    done = run_cli("run", "--name", "base", "--", sys.executable, "train.py", "--lr", "1", cwd=tree.root)
+    assert done.returncode == 0, done.stderr
+    return tree
+
+
+def rerun(tree: Tree, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run `base` again."""
+    return run_cli("rerun", *(options or ("base", "--verify")), cwd=tree.root, env=variables)
+
+
+def left_behind(tree: Tree) -> tuple[list[str], list[str]]:
+    """The experiments beside `base`, and the worktrees."""
+    own = [str(one.name) for one in api.log(directory=tree.root).experiments if one.name != "base"]
+    folders = [
+        path.name for path in (tree.root / "tensortime").iterdir() if path.name[0] != "." and path.is_dir()
+    ]
+    records = tree.root / "tensortime/.shadow/worktrees"
+    return own, folders + (os.listdir(records) if records.exists() else [])
+
+
+# --- reproduced
+
+
+def test_a_run_that_repeats_is_reproduced_bit_for_bit(lab: Tree) -> None:
+    """One line, exit code 0; recorded as an experiment whose parent are the inputs, in a worktree that stays."""
+    (lab.root / "train.py").write_bytes(b"raise SystemExit('edited since')\n")
+    done = rerun(lab)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        "trained",
+        "reproduced bit for bit (2 outputs)",
+        "recorded as base-rerun (from base:1), in tensortime/base-rerun.run",
+    ]
+    again = api.show("base-rerun", directory=lab.root)
+    assert again.experiment.parent == "base:1"
+    assert (lab.root / "tensortime/base-rerun.run/out/argv").read_text() == "--lr 1"
+    user_git("status", cwd=lab.root / "tensortime/base-rerun.run")
+
+
+def test_the_digits_example_repeats_bit_for_bit(tmp_path: Path) -> None:
+    """A real training that stores its weights itself, with two calls in train.py."""
+    root = tmp_path / "digits"
+    shutil.copytree(EXAMPLE, root)
+    (root / ".ttignore").write_text("save/\n")
+    for command in (["make_data.py"], ["train.py", "--epochs", "1", "--hidden", "16"]):
+        subprocess.run([sys.executable, *command], cwd=root, check=True, capture_output=True)
+    name = api.log(directory=root).experiments[0].name
+    done = run_cli("rerun", "@", "--verify", cwd=root)
+    assert done.returncode == 0, done.stderr
+    assert "reproduced bit for bit (2 outputs)" in done.stdout
+    newest = api.log(directory=root).experiments[0]
+    assert (newest.name, newest.parent, newest.params["hidden"]) == (f"{name}-rerun", f"{name}:1", 16)
+
+
+def test_a_difference_is_named_and_the_bar_decides(lab: Tree) -> None:
+    """File, key and distance, exit code 5; within --rtol it is reproduced, exit code 0."""
+    done = rerun(lab, LOSS="0.501")
+    assert done.returncode == 5
+    assert done.stdout.splitlines()[1:4] == [
+        "not reproduced: out/m.json[loss] differs by 1e-3",
+        "  out/m.json  differs: loss differs by 1e-3 (relative 2e-3)",
+        "  1 more is identical",
+    ]
+    done = rerun(lab, "base", "--verify", "--rtol", "1e-2", LOSS="0.501")
+    assert done.returncode == 0
+    assert "reproduced within 1e-2 (2 outputs)" in done.stdout
+
+
+def test_an_unseeded_shuffle_is_not_reproduced(tmp_path: Path) -> None:
+    """What differs is said, and with --ignore it is not looked at."""
+    code = b"import random, json; x = [*range(50)]; random.shuffle(x); json.dump({'order': x}, open('order.json', 'w'))\n"
+    tree = Tree(tmp_path / "p").file("train.py", code + b"open('other.txt', 'w').write('same')\n")
+    run_cli("run", "--name", "base", "--", sys.executable, "train.py", cwd=tree.root)
+    done = rerun(tree)
+    assert done.returncode == 5
+    assert done.stdout.startswith("not reproduced: order.json[order] differs by ")
+    done = rerun(tree, "base", "--verify", "--ignore", "order.json")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "reproduced bit for bit (1 output)")
+
+
+def test_a_run_that_fails_this_time_is_not_reproduced(lab: Tree) -> None:
+    """Exit code 5, not the command's, whatever its outputs are; without --verify the exit code is the command's."""
+    done = rerun(lab, ENDS="3")
+    assert (done.returncode, done.stdout.splitlines()[1]) == (5, "not reproduced: it ended with 3")
+    assert rerun(lab, "base", ENDS="3").returncode == 3
+    assert api.log(directory=lab.root).experiments[0].status == "failed"
+
+
+def test_outputs_that_a_rule_leaves_out_are_looked_at(tmp_path: Path) -> None:
+    """What a person had added by hand from an ignored folder."""
+    tree = Tree(tmp_path / "p").file("train.py", WRITES).file(".ttignore", b"out/\n")
+    run_cli("run", "--name", "base", "--", sys.executable, "train.py", cwd=tree.root)
+    run_cli("backup", "--name", "base", "--add", "out", cwd=tree.root)
+    done = rerun(tree)
+    assert "reproduced bit for bit (2 outputs)" in done.stdout, done.stderr
+
+
+def test_the_document_says_it_all(lab: Tree) -> None:
+    """One JSON document on stdout: what the command prints goes to stderr."""
+    done = rerun(lab, "base", "--verify", "--json", "--", "--lr", "2")
+    found = json.loads(done.stdout)
+    assert "trained" in done.stderr
+    assert (found["verdict"], found["parent"], found["exit_code"]) == ("different", "base:1", 0)
+    assert found["line"] == "not reproduced: out/argv differs"
+    assert [(one["path"], one["result"]) for one in found["outputs"]] == [
+        ("out/argv", "differs"),
+        ("out/m.json", "identical"),
+    ]
+    assert [(one["category"], one["key"], one["old"], one["new"]) for one in found["causes"]] == [
+        ("command", "--lr", "1", "2")
+    ]
+
+
+def test_what_differs_between_then_and_now_stands_below(lab: Tree) -> None:
+    """Variables that change a result are those of then; what cannot be the same is a cause."""
+    run_cli(
+        "run",
+        "--name",
+        "deeper",
+        "--",
+        sys.executable,
+        "train.py",
+        cwd=lab.root,
+        env={"OMP_NUM_THREADS": "2"},
+    )
+    done = rerun(lab, "deeper", "--verify", OMP_NUM_THREADS="4")
+    assert "reproduced bit for bit" in done.stdout
+    assert "OMP_NUM_THREADS" not in done.stdout
+    done = rerun(lab, "deeper", "--verify", OMP_NUM_THREADS="4", CUDA_VISIBLE_DEVICES="1")
+    assert "CUDA_VISIBLE_DEVICES  (none) -> 1" in done.stdout
+
+
+# --- where and how
+
+
+def test_it_runs_in_the_folder_that_is_named(lab: Tree, tmp_path: Path) -> None:
+    """A new one; never over existing files."""
+    done = rerun(lab, "base", "--verify", "--into", "../elsewhere")
+    assert "in ../elsewhere" in done.stdout
+    assert (tmp_path / "elsewhere/out/m.json").exists()
+    done = rerun(lab, "base", "--into", "../elsewhere")
+    assert (done.returncode, "exists" in done.stderr) == (1, True)
+
+
+def test_a_run_in_a_subfolder_runs_there_again(tmp_path: Path) -> None:
+    """With the words as they were typed there."""
+    tree = Tree(tmp_path / "p").file("sub/train.py", WRITES).file("x")
+    api.backup(directory=tree.root, name="first")
+    run_cli("run", "--name", "base", "--", sys.executable, "train.py", cwd=tree.root / "sub")
+    done = rerun(tree)
+    assert done.returncode == 0, done.stderr
+    assert (tree.root / "tensortime/base-rerun.run/sub/out/m.json").exists()
+
+
+def test_a_rerun_can_be_run_again(lab: Tree) -> None:
+    """It is an experiment like any other; the names count."""
+    rerun(lab)
+    done = rerun(lab, "base-rerun", "--verify")
+    assert "reproduced bit for bit" in done.stdout, done.stderr
+    assert "recorded as base-rerun-2 (from base-rerun:1)" in done.stdout
+
+
+# --- what cannot be run again
+
+
+@pytest.mark.parametrize(("mode", "code"), [(None, 127), (0o644, 126)])
+def test_a_command_that_is_gone_leaves_nothing_behind(tmp_path: Path, mode: int | None, code: int) -> None:
+    """Or is no program any more: one line with what to do; no folder, no experiment."""
+    tree = Tree(tmp_path / "p").file("x")
+    tool = tmp_path / "bin/tool"
+    Tree(tmp_path).file("bin/tool", b"#!/bin/sh\necho 1 > out\n", mode=0o755)
+    run_cli("run", "--name", "base", "--", tool, cwd=tree.root)
+    tool.unlink() if mode is None else tool.chmod(mode)
+    done = rerun(tree)
+    assert done.returncode == code
+    assert str(tool) in done.stderr.splitlines()[0]
+    assert left_behind(tree) == ([], [])
+
+
+def test_a_secret_that_was_not_recorded_is_asked_for(lab: Tree) -> None:
+    """Nothing is restored before; given again it runs, and is hidden again."""
+    secret = "hf_" + "a1B2" * 9
+    run_cli("run", "--name", "x", "--", sys.executable, "train.py", "--token", secret, cwd=lab.root)
+    done = rerun(lab, "x")
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        2,
+        "tensortime: a secret in the command of x was not recorded",
+    )
+    assert json.loads(rerun(lab, "x", "--json").stdout)["error"]["kind"] == "usage"
+    done = rerun(lab, "x", "--verify", "--", "--token", secret)
+    assert done.returncode == 0, done.stdout
+
+
+def test_nothing_to_compare_is_said_before_anything_runs(tmp_path: Path) -> None:
+    """A run may take days: that it cannot be verified is said at once."""
+    tree = Tree(tmp_path / "p")
+    run_cli("run", "--name", "base", "--", "true", cwd=tree.root)
+    done = rerun(tree)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        1,
+        "tensortime: nothing to compare: base:2 has no outputs",
+    )
+    assert left_behind(tree) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("options", "code"), [(("base", "--rtol=-1"), 2), (("gone",), 4), (("base", "--into", "/proc/x"), 1)]
+)
+def test_a_wrong_call_is_one_line(lab: Tree, options: tuple[str, ...], code: int) -> None:
+    """With the exit code of its kind, and nothing left behind."""
+    done = rerun(lab, *options)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert left_behind(lab) == ([], [])
+
+
+def test_a_rerun_that_is_stopped_keeps_what_there_is(tmp_path: Path) -> None:
+    """As a run does: outputs so far, status interrupted, no verdict, and the exit code of the signal."""
+    tree = Tree(tmp_path / "p").file(
+        "t.sh", b'#!/bin/sh\necho 1 > out\n[ -z "$WAITS" ] || { touch ready; exec sleep 60; }\n', mode=0o755
+    )
+    run_cli("run", "--name", "base", "--", "./t.sh", cwd=tree.root)
+    command = [sys.executable, "-m", "tensortime", "rerun", "base", "--verify"]
+    process = subprocess.Popen(
+        command, cwd=tree.root, env={**os.environ, "WAITS": "1"}, stdout=subprocess.PIPE
+    )
+    try:
+        ready, end = tree.root / "tensortime/base-rerun.run/ready", time.monotonic() + 60
+        while not ready.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        told = process.communicate(timeout=60)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert b"reproduced" not in told
+    newest = api.log(directory=tree.root).experiments[0]
+    assert (newest.name, newest.status) == ("base-rerun", "interrupted")
