@@ -68,17 +68,17 @@ def loose_folders(store: Store) -> list[str]:
 
 
 def stale_staging(store: Store, now: float, alone: bool) -> Iterator[Leftover]:
-    """Staging folders whose process is gone: nobody holds their lock."""
+    """Staging folders whose process is gone: nobody holds their lock. One that may just be made is not touched."""
     top = store.path(".tmp")
     for name in os.listdir(top):
         path = os.path.join(top, name)
         if not STAGING.fullmatch(name) or os.path.islink(path):
             continue
         with contextlib.suppress(OSError):
-            age = now - os.lstat(path).st_mtime
-            old = alone or age > DEAD_SECONDS
-            with fsops.locked(os.path.join(path, "lock"), lockless=old) as got:
-                if got and old:
+            if not alone and now - os.lstat(path).st_mtime <= DEAD_SECONDS:
+                continue
+            with fsops.locked(os.path.join(path, "lock")) as got:
+                if got:
                     yield Leftover(path, size_of(path))
 
 

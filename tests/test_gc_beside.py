@@ -164,6 +164,14 @@ def test_nothing_is_ripe_while_a_backup_runs_that_began_before(
     assert collect(project) >= LARGE
 
 
+def test_a_staging_folder_that_is_just_being_made(project: Path, no_trust: None) -> None:
+    """gc touches no young one beside a backup: a lock taken for a moment there would be missing to its owner."""
+    young = store(project) / ".tmp/123-0123456789ab"
+    young.mkdir()
+    tensortime.gc(directory=project, trash=True)
+    assert list(young.iterdir()) == []
+
+
 def test_taken_back_meanwhile(project: Path, no_trust: None, later: Clock) -> None:
     """What got a name again is no longer withdrawn."""
     tensortime.rm(["base"], directory=project)
