@@ -14,14 +14,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 
 from tensortime import fsops, hardlinks
-from tensortime.destination import refuse_taken
+from tensortime.destination import discard, refuse_taken, remove_stale
 from tensortime.errors import (
     Damaged,
     GitFailed,
     NoSpace,
     StoreBusy,
     StoreUnusable,
-    TargetExists,
     message,
 )
 from tensortime.formats import META, Digest, RelPath, goes_into_git, text_of
@@ -35,7 +34,7 @@ from tensortime.reports import RestoreReport, Skipped
 from tensortime.shadow import TreeItem
 from tensortime.sidecar import HARDLINK, POINTING, Sidecar, place_object
 from tensortime.sidecar import SYMLINK as BY_SYMLINK
-from tensortime.store import Store
+from tensortime.store import LOCK_WAIT, Store
 from tensortime.trees import MODE_FILE, MODE_FOLDER, MODE_LINK, MODE_PROGRAM
 from tensortime.worktrees import PARTIAL, claimed, link_worktree, mend_worktrees, write_marker
 
@@ -143,7 +142,7 @@ def restore(
     started = time.monotonic()
     with store.in_use():
         mend_worktrees(store)
-        with claimed(store, destination) as got:
+        with claimed(store, destination, wait=LOCK_WAIT) as got:
             if not got:
                 raise StoreBusy("another process is restoring into {path}", path=destination)
             refuse_taken(store, target, destination)
@@ -345,29 +344,6 @@ def is_right(root: int, item: TreeItem) -> bool:
     if item.mode == MODE_LINK:
         return object_id(Kind.BLOB, os.readlink(item.path, dir_fd=root)) == item.oid
     return object_id(Kind.BLOB, fsops.read_file(item.path, dir_fd=root)) == item.oid
-
-
-def remove_stale(store: Store, partial: str) -> None:
-    """Remove what a restore that died left behind; anything else that has this name is in the way."""
-    if not os.path.lexists(partial):
-        return
-    admin = None if os.path.islink(partial) else admin_folder(partial)
-    ours = admin is not None and os.path.dirname(admin) == os.path.realpath(
-        store.path(".shadow", "worktrees")
-    )
-    if ours or (os.path.isdir(partial) and not os.path.islink(partial) and not os.listdir(partial)):
-        discard(partial)
-        return
-    raise TargetExists("{path} is in the way", path=partial, hint="move it, or name another destination")
-
-
-def discard(partial: str) -> None:
-    """Remove a half-made worktree and its record."""
-    admin = admin_folder(partial) if os.path.isdir(partial) else None
-    if os.path.lexists(partial):
-        fsops.remove_tree(partial)
-    if admin is not None:
-        fsops.remove_tree(admin)
 
 
 def explain(problem: BaseException, store: Store, plan: Plan, destination: str) -> BaseException:

@@ -1,5 +1,6 @@
 """Where a restore may put files: only where nothing is. What is there already is looked at and named."""
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -176,3 +177,50 @@ def is_whole(path: bytes, entry: ManifestEntry) -> bool:
         )
     finally:
         os.close(fd)
+
+
+def remove_stale(store: Store, partial: str) -> None:
+    """Remove what a restore that died left behind; anything else that has this name is in the way."""
+    if not os.path.lexists(partial):
+        return
+    admin = None if os.path.islink(partial) else admin_folder(partial)
+    ours = admin is not None and os.path.dirname(admin) == os.path.realpath(
+        store.path(".shadow", "worktrees")
+    )
+    if ours or is_just_begun(partial):
+        discard(partial)
+        return
+    raise TargetExists("{path} is in the way", path=partial, hint="move it, or name another destination")
+
+
+def is_just_begun(partial: str) -> bool:
+    """Whether a folder is empty, or holds the `.git` alone that git was about to write when it died."""
+    if os.path.islink(partial) or not os.path.isdir(partial):
+        return False
+    names = os.listdir(partial)
+    return not names or (names == [".git"] and fsops.has_content(os.path.join(partial, ".git"), b""))
+
+
+def discard(partial: str) -> None:
+    """Remove a half-made worktree and its record.
+
+    `.git` goes last: if we die meanwhile it still says whose the rest is.
+    """
+    admin = admin_folder(partial) if os.path.isdir(partial) else None
+    if admin is not None:
+        for name in os.listdir(partial):
+            if name != ".git":
+                remove(os.path.join(partial, name))
+    if os.path.lexists(partial):
+        fsops.remove_tree(partial)
+    if admin is not None:
+        fsops.remove_tree(admin)
+
+
+def remove(path: str) -> None:
+    """Remove a file, a link or a folder; what cannot go stays."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        fsops.remove_tree(path)
+        return
+    with contextlib.suppress(OSError):
+        os.unlink(path)

@@ -251,11 +251,19 @@ os.register_at_fork(after_in_child=let_go)
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, shared: bool = False, wait: float = 0.0, lockless: bool = True) -> Iterator[bool]:
+def locked(
+    path: Path,
+    *,
+    shared: bool = False,
+    wait: float = 0.0,
+    lockless: bool = True,
+    held: set[int] | None = None,
+) -> Iterator[bool]:
     """Hold a lock on a file that is never removed; yields whether we got it within `wait` seconds.
 
     flock, not fcntl locks: those drop when any descriptor of the file closes. Where the file system has no
     locks (some network ones) this yields `lockless`: True where all is safe without, as publishing is.
+    `held`: has the descriptor in it meanwhile. A process that is started with it holds the lock as well.
     """
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -266,9 +274,14 @@ def locked(path: Path, *, shared: bool = False, wait: float = 0.0, lockless: boo
         yield True
         return
     HELD.add(fd)
+    held = set() if held is None else held
     try:
-        yield take_lock(fd, shared, time.monotonic() + wait, lockless)
+        got = take_lock(fd, shared, time.monotonic() + wait, lockless)
+        if got:
+            held.add(fd)
+        yield got
     finally:
+        held.discard(fd)
         if fd in HELD:  # else this is a child
             HELD.remove(fd)
             os.close(fd)

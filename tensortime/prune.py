@@ -150,7 +150,7 @@ def holding(store: Store, trusted: bool) -> Iterator[None]:
             yield
         return
     lock = store.path(".lock")
-    with fsops.locked(lock, wait=LOCK_WAIT, lockless=False) as got:
+    with store.locked(".lock", wait=LOCK_WAIT, lockless=False) as got:
         if not got:
             pids = [pid for pid in fsops.lock_holders(lock) if pid != os.getpid()]
             named = [f"{pid} ({fsops.command_of(pid)[:80]})" for pid in pids]
@@ -160,6 +160,7 @@ def holding(store: Store, trusted: bool) -> Iterator[None]:
                 who=", ".join(named) or "another process",
                 hint="gc waits for no backup and no restore: try again when it has ended",
             )
+        store.drop_dead_locks()
         yield
 
 
@@ -201,6 +202,7 @@ def agreed_facts(store: Store, facts: Facts) -> Facts:
 
 def delete_unneeded(store: Store, plan: GcPlan, trusted: bool, copied: Copied, tally: Tally) -> None:
     """Delete objects and packs that nobody needs, at once or a day after they were withdrawn."""
+    store.sync_refs()
     covered = [one for one in plan.rewrites if copied.covers(one)]
     packs = [*plan.packs, *((one.name, one.size) for one in covered)]
     marks: Mapping[Digest, Mark] | None = None

@@ -8,7 +8,7 @@ environment, and `worktree add` would then write the *user's* index.
 import contextlib
 import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -102,10 +102,15 @@ class ObjectList:
 
 
 class Shadow:
-    """The shadow repository of one store."""
+    """The shadow repository of one store.
 
-    def __init__(self, git_dir: str) -> None:
+    `locks`: descriptors of the locks that its user holds. Each git holds them too, for as long as it lives: where we are
+    killed and it is not, nobody takes for abandoned what it is still writing.
+    """
+
+    def __init__(self, git_dir: str, locks: Set[int] = frozenset()) -> None:
         self.git_dir = git_dir
+        self.locks = locks
 
     def run(
         self,
@@ -132,6 +137,7 @@ class Shadow:
             capture_output=True,
             umask=umask,
             check=False,
+            pass_fds=tuple(self.locks),
         )
         if done.returncode not in accept:
             # Below the minimum every verb fails here, at the latest where it lists the refs: say why.
@@ -295,10 +301,13 @@ class Shadow:
         line = self.run("rev-parse", "--verify", "--quiet", name, accept=(0, 1)).stdout.decode().strip()
         return parse_oid(line) if line else None
 
-    def fold(self) -> None:
-        """Join small packs and loose refs. Safe beside readers and backups; two folds at once are not."""
-        self.run("repack", "-n", "-d", "--quiet", "--geometric=2")
-        self.run("pack-refs", "--all")
+    def join_packs(self) -> None:
+        """Write a pack of what the small ones hold; these stay. One run at a time."""
+        self.run("repack", "-n", "--quiet", "--geometric=2")
+
+    def pack_refs(self) -> None:
+        """Write all refs into one file; the loose ones stay."""
+        self.run("pack-refs", "--all", "--no-prune")
 
 
 def ref_has_moved(stderr: bytes) -> bool:

@@ -4,7 +4,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tensortime import fsops, shadow
@@ -41,6 +41,9 @@ STALE_SECONDS = 60.0
 DEAD_SECONDS = 86400.0
 """Where the file system has no locks, only staging older than this is taken for that of a process that is gone."""
 
+PERSONS_SECONDS = 2.0
+"""A lock of all packed refs that is older than this is of no git that a person started: that takes milliseconds."""
+
 LOCK_WAIT = 5.0
 """Seconds that a backup or restore waits for the store's lock before it gives up."""
 
@@ -58,11 +61,13 @@ class Store:
     store_id: str
     notices: tuple[Message, ...] = ()
     """What opening it found and put right."""
+    locks: set[int] = field(default_factory=set, compare=False)
+    """The descriptors of the locks that are held now."""
 
     @property
     def shadow(self) -> shadow.Shadow:
         """The shadow repository."""
-        return shadow.Shadow(self.path(".shadow"))
+        return shadow.Shadow(self.path(".shadow"), self.locks)
 
     def sidecar(self, staging: str = "") -> "Sidecar":
         """The folder of objects; files are staged in `staging`, which only storing needs.
@@ -133,9 +138,44 @@ class Store:
         return used
 
     @contextlib.contextmanager
+    def locked(
+        self, *parts: str, shared: bool = False, wait: float = 0.0, lockless: bool = True
+    ) -> Iterator[bool]:
+        """Hold a lock on a file of the store, as `fsops.locked`. A git that is started meanwhile holds it too."""
+        path = self.path(*parts)
+        with fsops.locked(path, shared=shared, wait=wait, lockless=lockless, held=self.locks) as got:
+            yield got
+
+    def sync_refs(self) -> None:
+        """Make what was done to refs survive a power loss, before what they named is deleted."""
+        top = self.path(".shadow", "refs")
+        for folder in (self.path(".shadow"), *(folder for folder, _, _ in os.walk(top))):
+            with contextlib.suppress(FileNotFoundError):  # git removes folders of refs that have become empty
+                fsops.sync_folder(folder)
+
+    def drop_dead_locks(self) -> None:
+        """Remove the lock files of gits that were killed: until they go, their refs cannot be written.
+
+        To be called by who holds the store alone: then no git of ours is alive.
+        """
+        for path in ref_locks(self.path(".shadow")):
+            if not os.path.basename(path).startswith("packed-refs"):
+                remove_if_there(path)
+                continue
+            # A person's git in a restored worktree may write this one, and that takes no lock of ours.
+            deadline = time.monotonic() + PERSONS_SECONDS
+            while age_of(path) < PERSONS_SECONDS and time.monotonic() < deadline:
+                time.sleep(0.02)
+            remove_if_there(path)
+
+    @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
         """Hold the store so that nothing is collected meanwhile; StoreBusy after some seconds."""
-        with fsops.locked(self.path(".lock"), shared=True, wait=LOCK_WAIT) as got:
+        if self.is_writable and ref_locks(self.path(".shadow")):
+            with self.locked(".lock", lockless=False) as alone:
+                if alone:
+                    self.drop_dead_locks()
+        with self.locked(".lock", shared=True, wait=LOCK_WAIT) as got:
             if not got:
                 raise StoreBusy(
                     "another process is cleaning up the store {store}",
@@ -143,6 +183,30 @@ class Store:
                     hint="try again later",
                 )
             yield
+
+
+def ref_locks(git_dir: str) -> list[str]:
+    """The lock files of refs that are there: of gits that write one just now, or were killed while they did."""
+    found = []
+    for kind in ("experiments", "tags", "trash", "pins"):
+        for folder, _, names in os.walk(os.path.join(git_dir, "refs", kind)):
+            found += [os.path.join(folder, name) for name in names if name.endswith(".lock")]
+    packed = (os.path.join(git_dir, name) for name in ("packed-refs.lock", "packed-refs.new"))
+    return [*found, *(path for path in packed if os.path.lexists(path))]
+
+
+def age_of(path: str) -> float:
+    """Seconds since a file was last written; infinite where there is none."""
+    try:
+        return time.time() - os.lstat(path).st_mtime
+    except FileNotFoundError:
+        return float("inf")
+
+
+def remove_if_there(path: str) -> None:
+    """Remove a file; somebody else may have."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def sweep(folder: str) -> None:

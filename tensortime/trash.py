@@ -2,7 +2,8 @@
 
     refs/experiments/<name>  refs/tags/<name>/<tag>   <──>   refs/trash/<time>/<name>  refs/trash/<time>/@<name>/<tag>
 
-One `git update-ref` transaction moves all refs of a call: each from the commit it was seen at, all or none. The tags
+All refs of a call move or none: one `git update-ref` transaction creates the new ones, each at the commit the old one
+was seen at, and when these are on the disk another one deletes the old. The tags
 go along, so that an experiment that takes the name later has none of them.
 """
 
@@ -11,7 +12,6 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-from tensortime import fsops
 from tensortime.errors import (
     AmbiguousName,
     Damaged,
@@ -21,12 +21,13 @@ from tensortime.errors import (
     NotFound,
     Protected,
     StoreBusy,
+    TensorTimeError,
     UnknownExperiment,
     UsageError,
     message,
 )
 from tensortime.experiments import DamagedRef, Experiment
-from tensortime.formats import Oid, bytes_of
+from tensortime.formats import Oid
 from tensortime.history import (
     EXPERIMENTS,
     TAGS,
@@ -133,25 +134,35 @@ def remove(store: Store, experiments: Sequence[Experiment]) -> None:
 
 
 def move_refs(store: Store, moves: Sequence[Move]) -> None:
-    """Rename refs in one transaction. StoreBusy if one of them is no longer what it was; NoSpace."""
-    rows = [
-        f"create {new}\0{oid}\0delete {old}\0{oid}\0".encode("utf-8", "surrogateescape")
-        for old, new, oid in moves
-    ]
+    """Rename refs, all or none: the new ones are on the disk before the old ones go.
+
+    StoreBusy if one of them is no longer what it was; NoSpace.
+    """
+    create = [f"create {new}\0{oid}\0verify {old}\0{oid}\0" for old, new, oid in moves]
+    delete = [f"delete {old}\0{oid}\0" for old, _, oid in moves]
+    make_room_and_transact(store, create)
+    store.sync_refs()
     try:
-        transact(store, b"".join(rows))
+        make_room_and_transact(store, delete)
+    except TensorTimeError:
+        transact(store, [f"delete {new}\0{oid}\0" for _, new, oid in moves])
+        raise
+    store.sync_refs()
+
+
+def make_room_and_transact(store: Store, rows: Sequence[str]) -> None:
+    """One transaction. A ref needs a block before it gives one back: on a full disk what only saves time goes first."""
+    try:
+        transact(store, rows)
     except NoSpace:
-        # A ref needs a block before it gives one back: what is there only to save time goes first.
         store.drop_caches()
-        transact(store, b"".join(rows))
-    for folder in {os.path.dirname(ref) for old, new, _ in moves for ref in (new, old)}:
-        with contextlib.suppress(OSError):  # git removes folders of refs that have become empty
-            fsops.sync_folder(os.path.join(os.fsencode(store.path(".shadow")), bytes_of(folder)))
+        transact(store, rows)
 
 
-def transact(store: Store, rows: bytes) -> None:
+def transact(store: Store, rows: Sequence[str]) -> None:
     """One transaction of `update-ref`, all or nothing."""
-    done = store.shadow.run("update-ref", "--no-deref", "-z", "--stdin", stdin=rows, accept=(0, 1, 128))
+    lines = "".join(rows).encode("utf-8", "surrogateescape")
+    done = store.shadow.run("update-ref", "--no-deref", "-z", "--stdin", stdin=lines, accept=(0, 1, 128))
     if done.returncode == 0:
         return
     said = done.stderr.decode("utf-8", "replace").strip()

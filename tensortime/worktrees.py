@@ -110,10 +110,13 @@ def is_in_order(admin: str) -> bool:
 
 
 @contextlib.contextmanager
-def claimed(store: Store, destination: str) -> Iterator[bool]:
-    """Claim a destination, as who makes or removes a worktree there does; yields whether nobody else has."""
+def claimed(store: Store, destination: str, wait: float = 0.0) -> Iterator[bool]:
+    """Claim a destination, as who makes or removes a worktree there does; yields whether nobody else has.
+
+    `wait`: seconds for which another's is waited for: a git that outlives a restore that was killed has it too.
+    """
     name = "restore-" + blake3(os.fsencode(destination)).hexdigest()[:16]
-    with fsops.locked(store.path(".tmp", name)) as got:
+    with store.locked(".tmp", name, wait=wait) as got:
         yield got
 
 

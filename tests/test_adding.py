@@ -13,7 +13,7 @@ from builders import Tree, assert_same_tree, run_cli, user_git
 from round_trips import THRESHOLD
 
 import tensortime
-from tensortime import api
+from tensortime import api, fsops
 from tensortime.commits import contents_of, overlay
 from tensortime.errors import Message
 from tensortime.manifest import Manifest, encode_manifest
@@ -72,12 +72,14 @@ def test_an_experiment_that_another_backup_joins_at_once(
 def test_a_ref_that_another_backup_holds(project: Tree) -> None:
     """Its lock is there as long as the disk takes to sync: that is waited for."""
     api.backup(directory=project.root, name="exp")
-    lock = project.root / "tensortime" / ".shadow" / "refs" / "experiments" / "exp.lock"
+    store = project.root / "tensortime"
+    lock = store / ".shadow" / "refs" / "experiments" / "exp.lock"
     lock.touch()
     timer = threading.Timer(1.0, lock.unlink)
     timer.start()
     project.file("results.csv", b"1,2\n")
-    assert api.backup(directory=project.root, name="exp", add=["results.csv"]).number == 2
+    with fsops.locked(str(store / ".lock"), shared=True):
+        assert api.backup(directory=project.root, name="exp", add=["results.csv"]).number == 2
     timer.join()
 
 

@@ -429,11 +429,8 @@ LEFTOVERS = (
     *(
         ".shadow/objects/aa/tmp_obj_1",
         ".shadow/fast_import_crash_17",
-        ".shadow/packed-refs.lock",
-        ".shadow/packed-refs.new",
     ),
     *(
-        ".shadow/refs/experiments/base.lock",
         ".tmp/4194305-0123456789ab/object-1",
         f".shadow/objects/pack/pack-{'0' * 40}.pack",
     ),
@@ -454,7 +451,7 @@ def test_leftovers_of_dead_processes_are_swept(project: Path, name: str) -> None
 
 
 def test_what_may_still_have_an_owner_is_not_swept(project: Path) -> None:
-    """Fresh files, and the index lock of a person's git in a worktree."""
+    """Fresh files, and the index lock of a person's git in a worktree. Locks of refs: test_orphans."""
     api.restore("base", directory=project)
     fresh = [name for name in LEFTOVERS if not name.startswith(".tmp")] + [
         ".shadow/worktrees/base/index.lock"

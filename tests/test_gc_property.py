@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import tensortime
-from tensortime import api
+from tensortime import api, folding
 from tensortime.reach import read_reach
 from tensortime.store import open_store
 
@@ -74,7 +74,7 @@ class Bench:
             if what == "gc --trash":
                 self.trash.clear()
         elif what == "fold" and (root / "tensortime").exists():
-            open_store(str(root / "tensortime")).shadow.fold()
+            folding.fold(open_store(str(root / "tensortime")))
         elif what == "verify" and (root / "tensortime").exists():
             assert tensortime.verify(read_data="all", directory=root).problems == ()
 
