@@ -27,7 +27,7 @@ def read_condemned(store: str) -> Condemned:
         rows = json.loads(fsops.read_file(condemned_file(store)))
         blobs, digests = map(bytes.fromhex, rows["blobs"]), map(parse_digest, rows["digests"])
         return Condemned(frozenset(blobs), frozenset(digests))
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return Condemned()
 
 

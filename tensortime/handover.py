@@ -61,7 +61,7 @@ def leave(cache: str, project: str, experiment: str, folder: str, words: Sequenc
 
 def claim(cache: str, project: str) -> str | None:
     """The experiment that was begun for this process, and for no other; None if there is none."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
         started, sessions = whence()
         for one in records(cache):
             age = started + TICK - one.made_ns / 1e9

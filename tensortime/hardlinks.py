@@ -31,7 +31,7 @@ def read_watched(path: str) -> Watched | None:
     try:
         rows = json.loads(fsops.read_file(path))
         return {parse_digest(digest): [int(number) for number in stat] for digest, stat in rows.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+    except (OSError, ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return None
 
 

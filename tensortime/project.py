@@ -134,7 +134,7 @@ def read_parent(admin: str) -> Parent | None:
     try:
         fields = json.loads(fsops.read_file(os.path.join(admin, "tensortime"), 1 << 16))
         return Parent(str(fields["experiment"]), int(fields["number"]), str(fields["commit"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

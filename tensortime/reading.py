@@ -178,7 +178,7 @@ def read_position(store: Store) -> str:
     """The name of the last part that was read; empty where that is not known."""
     try:
         return str(json.loads(fsops.read_file(position_file(store), 1 << 16))["after"])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return ""
 
 

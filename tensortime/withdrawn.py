@@ -63,7 +63,7 @@ def read_withdrawn(store: str) -> Withdrawn:
             {str(name): read_mark(row) for name, row in rows["packs"].items()},
             {str(name): frozenset(map(bytes.fromhex, oids)) for name, oids in rows["copies"].items()},
         )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return Withdrawn()
 
 
