@@ -1,6 +1,7 @@
-"""Stores of every format ever written open and come back byte for byte, for ever: `tests/formats/`."""
+"""Stores of every format ever written open and come back byte for byte, for ever: `tests/stores/`."""
 
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -8,9 +9,9 @@ import pytest
 from builders import Entry, Tree, assert_same_tree
 from round_trips import assert_sound
 
-from tensortime import api, manifest, mending
+from tensortime import api, maintenance, manifest, mending, upkeep
 
-MUSEUM = Path(__file__).parent / "formats"
+MUSEUM = Path(__file__).parent / "stores"
 VERSIONS = ["v1"]
 BACKUPS = ["digits:1", "digits:2", "other"]
 
@@ -70,6 +71,35 @@ def test_a_stored_store_takes_new_backups(tmp_path: Path, version: str) -> None:
     assert (tmp_path / "new" / "large.bin").read_bytes() == (project / "large.bin").read_bytes()
     api.restore("digits:1", tmp_path / "old", directory=project)
     assert_same_tree(trees(version)["digits:1"], tmp_path / "old")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_every_verb_works_on_a_stored_store(tmp_path: Path, version: str) -> None:
+    """What reads it finds no fault, and what changes it leaves every backup as it was."""
+    project = unpack(version, tmp_path)
+    assert api.diff("digits:1", "digits:2", directory=project).causes
+    data, _ = api.read_file("digits:1", "run.sh", directory=project)
+    assert data == b"#!/bin/sh\n"
+    assert upkeep.du(directory=project, everything=True).experiments
+    report = maintenance.verify(read_data="all", directory=project)
+    assert (report.problems, report.objects > 0) == ((), True)
+    api.note("other", "years later", directory=project)
+    api.tag("other", ["seen"], directory=project)
+    upkeep.rm(["other"], directory=project)
+    maintenance.gc(directory=project)
+    upkeep.undelete(["other"], directory=project)
+    api.backup(directory=project, name="third")
+    upkeep.rm(["third"], directory=project)
+    maintenance.gc(trash=True, directory=project)
+    assert maintenance.verify(read_data="all", directory=project).problems == ()
+    found = api.log(directory=project, everything=True).experiments
+    assert [(one.name, one.note, one.tags) for one in found if one.name == "other"] == [
+        ("other", "years later", ("seen",))
+    ]
+    for backup in BACKUPS:
+        api.restore(backup, tmp_path / "after", directory=project)
+        assert_same_tree(trees(version)[backup], tmp_path / "after")
+        shutil.rmtree(tmp_path / "after")
 
 
 def test_every_stored_version_is_tested() -> None:

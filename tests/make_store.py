@@ -1,6 +1,6 @@
 """How the museum's stores are made, from the project's top:
 
-    PYTHONPATH=.:tests python tests/formats/make.py /home/lin/digits tests/formats/v1
+    PYTHONPATH=.:tests python tests/make_store.py /home/lin/digits tests/stores/v1
 
 Run once for each format, by the first version that writes it, and never again: what lies here is what people
 have. The project's path is recorded in the store, so it is made where no machine is recognised.
