@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from tensortime import fsops, history
+from tensortime import fsops, history, ongoing, outcome
 from tensortime.commits import read_contents, status_of, write_commit
 from tensortime.errors import StoreBusy, UnknownExperiment
 from tensortime.formats import Oid, RelPath, bytes_of, is_under, text_of
@@ -80,6 +80,9 @@ def write_supplement(
             continue
         files = {path: file for path, file in supplement.files.items() if path in waiting}
         contents = completed(contents, files, supplement.groups)
+        if ongoing.OUTPUTS in contents.extra and "added" in run:
+            contents, outputs = ongoing.with_outputs(store.shadow, entry.commit, contents)
+            run["added"] = [one.path for one in outputs]
         skipped = [
             Skipped(one.path, supplement.failed[path]) if path in waiting else one
             for one in history.skipped_in(run)
@@ -121,24 +124,45 @@ def waiting_in(run: Mapping[str, object], supplement: Supplement, number: int) -
 
 
 def completed(below: Contents, files: Mapping[RelPath, LargeFile], groups: Mapping[RelPath, int]) -> Contents:
-    """The contents with these files, each in the group of its hard links, and no folder around them empty."""
+    """The contents with these files, in place of what is at these paths, and no folder around them empty.
+
+    A backup on top of an older one has what that had there: small files that have grown, folders that are files now.
+    """
+    kept = outcome.without_conflicts(outcome.files_of(below), files)
+    around = {path.rpartition(b"/")[0] for path in files}
+    folders = {
+        path: folder._replace(empty=False) if path in around else folder
+        for path, folder in below.folders.items()
+        if path not in files
+    }
+    return replace(
+        below,
+        small={path: file for path, file in below.small.items() if path in kept and path not in files},
+        large={
+            **{path: file for path, file in below.large.items() if path in kept},
+            **grouped(below, files, groups),
+        },
+        links={path: link for path, link in below.links.items() if path in kept and path not in files},
+        folders=folders,
+    )
+
+
+def grouped(
+    below: Contents, files: Mapping[RelPath, LargeFile], groups: Mapping[RelPath, int]
+) -> dict[RelPath, LargeFile]:
+    """The files, each with the number that the group of its hard links has, or can have, among the contents."""
     taken = {file.link for file in below.regular if file.link is not None}
     numbers: dict[int, int] = {}
     for path, group in groups.items():
-        one = below.small.get(path) or below.large.get(path)
+        one = None if path in files else below.small.get(path) or below.large.get(path)
         if one is not None and one.link is not None:
             numbers[group] = one.link
-    large, around = dict(below.large), set[bytes]()
+    found = {}
     for path, file in files.items():
         link = None
         if path in groups:
             group = groups[path]
             link = numbers.setdefault(group, group if group not in taken else max(taken) + 1)
             taken.add(link)
-        large[path] = file._replace(link=link)
-        around.add(path.rpartition(b"/")[0])
-    folders = {
-        path: folder._replace(empty=False) if path in around else folder
-        for path, folder in below.folders.items()
-    }
-    return replace(below, large=large, folders=folders)
+        found[path] = file._replace(link=link)
+    return found

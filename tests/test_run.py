@@ -309,6 +309,24 @@ def test_a_whole_backup_inside_keeps_the_inputs_as_they_were(project: Tree) -> N
     assert listed == {RelPath(b"out.txt"): "created"}
 
 
+def test_a_backup_inside_that_does_not_wait_has_its_outputs_in_the_end(project: Tree, tmp_path: Path) -> None:
+    """Large files that a command makes, or that grew out of small ones, come on top of its backup, and are in its list."""
+    large = (
+        "open('new.bin', 'wb').write(b'n' * (2 << 20))\nopen('metrics.json', 'wb').write(b'm' * (2 << 20))\n"
+        "from tensortime import TimeMachine\nTimeMachine().backup(wait=False)\n"
+    )
+    run(project, "--name", "x", *script(project, large))
+    for experiment in ("x:2", "x"):
+        listed = outcome.decode_outputs(content(project, experiment, ".tensortime/outputs").encode())
+        assert listed == {RelPath(b"metrics.json"): "changed", RelPath(b"new.bin"): "created"}
+        assert shown(project, experiment)["run"]["skipped"] == []
+        back = api.restore(experiment, tmp_path / experiment.replace(":", "-"), directory=project.root)
+        for name in ("new.bin", "metrics.json", "data.bin"):
+            assert Path(back.path, name).read_bytes() == (project.root / name).read_bytes()
+    assert shown(project, "x")["status"] == "done"
+    assert run_cli("verify", "--read-data", cwd=project.root).returncode == 0
+
+
 def test_the_code_finds_the_store_of_the_run(project: Tree, tmp_path: Path) -> None:
     """A store that only the command line named, and code that names another: one experiment, in the run's store."""
     store = str(tmp_path / "store")
