@@ -8,7 +8,7 @@ from tensortime import checkout, clearance, fsops, history
 from tensortime.commits import read_contents
 from tensortime.errors import StoreBusy
 from tensortime.folding import pack_sizes
-from tensortime.formats import RelPath
+from tensortime.formats import META, RelPath
 from tensortime.history import Target
 from tensortime.ignoring import Rules
 from tensortime.monitor import Monitor
@@ -16,7 +16,7 @@ from tensortime.project import Parent, Place, admin_folder
 from tensortime.scan import scan
 from tensortime.statcache import Known, StatCache, StatKey, cache_name, save_cache
 from tensortime.store import Store
-from tensortime.worktrees import claimed, keep_commits
+from tensortime.worktrees import claimed, keep_commits, write_marker
 
 ENDING = ".run"
 """Ends the name of such a worktree: the experiment's own name is left for what a person restores."""
@@ -79,6 +79,16 @@ def goes_on(staging: str, newest_ns: int) -> bool:
             return True
         time.sleep(0.002)
     return False
+
+
+def advance(store: Store, folder: str, target: Target) -> None:
+    """Let a worktree that stays be one of the backup that holds what was made in it; of its files nothing changes."""
+    admin = admin_folder(folder)
+    if admin is None:
+        return
+    store.shadow.run("reset", "--quiet", target.commit, git_dir=admin, work_tree=folder)
+    store.shadow.run("checkout", "--", os.fsdecode(META), git_dir=admin, work_tree=folder, umask=0o022)
+    write_marker(admin, target)
 
 
 def remove_worktree(store: Store, folder: str) -> None:

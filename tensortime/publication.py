@@ -324,8 +324,8 @@ def commit_contents(
     session: Session, writer: PackWriter, gathered: Gathered, begun: Begun, collected: Mapping[str, object]
 ) -> Oid:
     """Write the commit of what was gathered."""
-    contents, own = gathered.contents, bool(begun.runner or session.options.run)
-    own = own and is_own_worktree(session, begun)
+    # Where it was restored from is no parent of what is added to it there.
+    contents, own = gathered.contents, is_own_worktree(session, begun)
     run = Run(
         begun.number,
         begun.time_ns,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from itertools import groupby
 
 from tensortime.messages import Translator
-from tensortime.text import number_text, size_text
+from tensortime.text import number_text, quoted, seconds_text, size_text
 
 Row = tuple[str, str]
 THIS_PROCESS = "this process"
@@ -34,6 +34,28 @@ def recollection_rows(run: Mapping[str, object], tr: Translator) -> list[Row]:
         ran = tr("{count} cells", count=number_text(number(notebook.get("cells"))))
         rows.append((tr("notebook"), f"{notebook.get('path', '')} ({ran})".strip()))
     rows.append((tr("pushed"), pushed_text(part(part(run, "git"), "pushed"), tr)))
+    return [row for row in rows if row[1]]
+
+
+def result_rows(run: Mapping[str, object], experiment: str, tr: Translator) -> list[Row]:
+    """How the command of `tensortime run` ended, how long it took, and where its output is."""
+    result = part(run, "result")
+    if not result:
+        return []
+    code, signal = number(result.get("exit_code")), result.get("signal") or result.get("interrupted")
+    ended = tr("exit code {code}", code=code) + (f" ({signal})" if signal else "")
+    rows = [(tr("result"), ended)]
+    seconds, memory = result.get("seconds"), result.get("peak_memory")
+    if isinstance(seconds, int | float):
+        rows.append((tr("duration"), seconds_text(seconds, tr)))
+    rows.append((tr("memory"), size_text(memory) if isinstance(memory, int) else ""))
+    output = part(result, "output")
+    if output.get("bytes"):
+        show = f"tensortime show {quoted(experiment)} .tensortime/records/output.log"
+        size, cut = size_text(number(output["bytes"])), number(output.get("cut"))
+        if cut:
+            size = tr("{size}, without {cut} in the middle", size=size, cut=size_text(cut))
+        rows.append((tr("output"), f"{size}: {show}"))
     return [row for row in rows if row[1]]
 
 

@@ -131,6 +131,8 @@ def skipped_text(skipped: Sequence[Skipped], tr: Translator) -> list[str]:
 
 def show_text(report: ShowReport, tr: Translator) -> list[str]:
     """One experiment for a person."""
+    from tensortime.recollection import result_rows
+
     one, run = report.experiment, report.run
     rows: list[tuple[str, str]] = [
         (tr("experiment"), one.name),
@@ -143,6 +145,7 @@ def show_text(report: ShowReport, tr: Translator) -> list[str]:
         (tr("tags"), ", ".join(one.tags)),
         (tr("purged"), purged_names(run)),
         *run_rows(run, tr),
+        *result_rows(run, one.name, tr),
         *(
             (key, json.dumps(value, ensure_ascii=False))
             for key, value in ((tr("params"), dict(one.params)), (tr("metrics"), dict(one.metrics)))

@@ -77,7 +77,13 @@ def made_text(report: RunReport, tr: Translator) -> str:
 def missed_line(report: RunReport, tr: Translator) -> str:
     """What a rule leaves out although the command wrote it, and how to have it."""
     named = [path.rstrip("/") for path in report.missed[:LISTED]]
-    words = ["tensortime", "backup", "--name", str(report.experiment)]
+    words = [
+        "tensortime",
+        *(["-C", report.worktree] if report.worktree else []),
+        "backup",
+        "--name",
+        str(report.experiment),
+    ]
     words += [word for path in named for word in ("--add", path)]
     return tr(
         "written by it, but left out by your rules: {paths} ({command} stores it; "

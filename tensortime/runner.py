@@ -326,7 +326,11 @@ def finish(
             since = None if isolated else ending.started_ns
             missed = overlooked(work.store, work.place.project, added, since)
             report = replace(report, added=added, missed=missed)
-            return part_from_worktree(request, work, report) if isolated else report
+            if isolated:
+                report = part_from_worktree(request, work, report)
+            if is_own_worktree(work) and os.path.lexists(work.place.project):
+                isolation.advance(work.store, work.place.project, target_of(work.store, work))
+            return report
     except TensorTimeError as problem:
         failed: TensorTimeError = problem
     except KeyboardInterrupt:
@@ -340,6 +344,11 @@ def finish(
 def kept_for(report: RunReport, work: Work, why: str) -> RunReport:
     """The report of a command whose worktree stays."""
     return replace(report, worktree=work.place.project, why_kept=why)
+
+
+def is_own_worktree(work: Work) -> bool:
+    """Whether the command runs in a worktree of its own experiment: made here, or for the job that submitted it."""
+    return work.place.parent is not None and work.place.parent.experiment == work.experiment
 
 
 def mark_submitted(work: Work, request: Request) -> None:

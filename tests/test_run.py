@@ -12,7 +12,7 @@ import pytest
 from builders import Tree, run_cli
 from terminals import PACKAGE
 
-from tensortime import api, outcome, running
+from tensortime import api, documents, outcome, running
 from tensortime.errors import CommandNotFound, NotExecutable, UsageError
 from tensortime.formats import RelPath
 
@@ -42,11 +42,22 @@ def run(
     return done
 
 
-def document(tree: Tree, *words: str, code: int = 0, **env: str | None) -> dict[str, Any]:
-    """What `run --json` prints."""
-    found = json.loads(run(tree, "--json", *words, code=code, **env).stdout)
-    assert isinstance(found, dict)
-    return found
+def document(tree: Tree, *words: str, code: int = 0, **env: str) -> dict[str, Any]:
+    """What `run --json` prints, made in this process; `words`: options, `--`, the command."""
+    at = words.index("--")
+    options, name = list(words[:at]), None
+    if "--name" in options:
+        name = options[options.index("--name") + 1]
+    report = running.run(
+        words[at + 1 :],
+        name=name,
+        isolated="--isolated" in options,
+        add=[options[at + 1] for at, word in enumerate(options) if word == "--add"],
+        directory=tree.root,
+        environment={**os.environ, "PYTHONPATH": PACKAGE, **env},
+    )
+    assert report.exit_code == code
+    return documents.run_json(report)
 
 
 def script(tree: Tree, text: str, name: str = "train.py") -> tuple[str, ...]:
@@ -57,9 +68,7 @@ def script(tree: Tree, text: str, name: str = "train.py") -> tuple[str, ...]:
 
 def shown(tree: Tree, experiment: str = "@") -> dict[str, Any]:
     """What `show --json` says."""
-    found = json.loads(run_cli("show", experiment, "--json", cwd=tree.root).stdout)
-    assert isinstance(found, dict)
-    return found
+    return documents.show_json(api.show(experiment, directory=tree.root))
 
 
 def content(tree: Tree, experiment: str, path: str) -> str:
@@ -154,9 +163,9 @@ def test_outputs_that_a_rule_leaves_out_can_be_asked_for(project: Tree, how: str
 # --- how it ends
 
 
-@pytest.mark.parametrize("code", [1, 2, 77])
-def test_a_crash_keeps_the_outputs_so_far(project: Tree, code: int) -> None:
+def test_a_crash_keeps_the_outputs_so_far(project: Tree) -> None:
     """The exit code is the command's, the status says failed, and what there was is stored."""
+    code = 77
     found = document(
         project, "--name", "x", *script(project, TRAIN.decode() + f"sys.exit({code})"), code=code
     )
@@ -365,3 +374,270 @@ def test_a_launch_of_four_ranks_is_one_experiment(project: Tree) -> None:
     found = document(project, "--name", "x", *script(project, RANKS, "launch.py"))
     assert {"rank0", "rank1", "rank2", "rank3"} <= {one["path"] for one in found["outputs"]}
     assert [one.params for one in api.log(directory=project.root).experiments] == [{"lr": 0.1}]
+
+
+# --- isolated
+
+
+def test_an_isolated_run_sees_the_code_as_it_was(project: Tree) -> None:
+    """Editing on while it runs changes nothing of it; its outputs, sources too, are in the experiment, not in the project."""
+    code = (
+        "import os, time\nprint('ready', flush=True)\n"
+        f"while not os.path.exists({str(project.root / 'go')!r}): time.sleep(0.01)\n"
+        "import helper\nopen('out.txt', 'w').write(helper.VALUE)\nopen('made.py', 'w').write('1')\n"
+        "open('helper.py', 'a').write('# by itself')\n"
+    )
+    project.file("helper.py", b"VALUE = 'as it was'\n")
+    child = started(project, "--isolated", "--name", "x", *script(project, code))
+    project.file("helper.py", b"VALUE = 'edited'\n").file("go")
+    _, said = child.communicate(timeout=60)
+    assert child.returncode == 0, said
+    assert content(project, "x", "out.txt") == "as it was"
+    assert content(project, "x", "helper.py").endswith("# by itself")
+    assert not (project.root / "out.txt").exists()
+    found = shown(project, "x")
+    assert (found["status"], found["parent"], found["backups"]) == ("done", None, 2)
+    [one] = api.log(directory=project.root).experiments
+    assert one.project == str(project.root)
+    assert not worktrees(project)
+
+
+def worktrees(tree: Tree) -> list[str]:
+    """The folders of isolated commands that are still there, and git's records of them."""
+    store = tree.root / "tensortime"
+    records = store / ".shadow/worktrees"
+    return sorted(
+        one
+        for one in [*os.listdir(store), *(os.listdir(records) if records.exists() else [])]
+        if ".run" in one
+    )
+
+
+def test_an_isolated_run_reads_only_what_it_wrote(project: Tree) -> None:
+    """The stat cache knows the files of the worktree; what is written at once after the start shows all the same."""
+    same_size = "import os\nopen('metrics.json', 'w').write('[]')\nopen('data.bin', 'r+b').write(b'x')\n"
+    found = document(project, "--isolated", "--name", "x", *script(project, same_size))
+    assert [(one["path"], one["state"]) for one in found["outputs"]] == [
+        ("data.bin", "changed"),
+        ("metrics.json", "changed"),
+    ]
+
+
+def test_an_isolated_command_runs_where_it_was_typed(project: Tree) -> None:
+    """In the same folder inside the project, with what only the project has: its environment's Python."""
+    project.file("sub/where.py", b"import os; open('here.txt', 'w').write(os.getcwd())")
+    project.symlink("venv/bin/python", os.fsencode(sys.executable)).file("venv/pyvenv.cfg")
+    run(project, "--name", "first", "--", "true")
+    command = [sys.executable, "-m", "tensortime", "run", "--isolated", "--name", "x", "--keep"]
+    done = subprocess.run(
+        [*command, "--", "../venv/bin/python", "where.py"],
+        cwd=project.root / "sub",
+        env={**os.environ, "PYTHONPATH": PACKAGE},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    kept = project.root / "tensortime/x.run"
+    assert content(project, "x", "sub/here.txt") == str(kept / "sub")
+    assert str(kept) in done.stderr and (kept / "train.py").exists()
+    assert run_cli("rm", "--worktree", str(kept), cwd=project.root).returncode == 0
+    assert not worktrees(project)
+
+
+@pytest.mark.parametrize("end", ["sys.exit(3)", "os.kill(os.getpid(), 15)"])
+def test_the_worktree_goes_also_after_a_failure(project: Tree, end: str) -> None:
+    """Its outputs are stored, so nothing is lost with it."""
+    code = 3 if "exit" in end else 143
+    document(
+        project,
+        "--isolated",
+        "--name",
+        "x",
+        *script(project, "import os\n" + TRAIN.decode() + end),
+        code=code,
+    )
+    assert content(project, "x", "save/model.txt") == "weights"
+    assert not worktrees(project)
+
+
+def test_a_worktree_with_files_that_are_not_stored_stays(project: Tree) -> None:
+    """What a rule leaves out would be lost with it: it stays, and the command that stores it is said."""
+    project.file(".ttignore", b"*.ckpt\n")
+    command = script(project, "import os; os.mkdir('deep'); open('deep/best.ckpt', 'w').write('weights')")
+    done = run(project, "--isolated", "--name", "x", *command)
+    [folder] = {str(project.root / "tensortime" / one) for one in worktrees(project)}
+    assert folder in done.stderr
+    [told] = [line for line in done.stderr.splitlines() if "left out by your rules" in line]
+    words = told.partition("(")[2].partition(" stores it")[0].split()
+    assert run_cli(*words[1:], cwd=project.root).returncode == 0
+    assert content(project, "x", "deep/best.ckpt") == "weights"
+    assert shown(project, "x")["parent"] is None
+    assert api.log(directory=project.root).experiments[0].project == str(project.root)
+
+
+def test_a_worktree_stays_where_adding_failed(project: Tree) -> None:
+    """The outputs are nowhere else: the folder is named, the error too; the exit code is still the command's."""
+    breaks = "import os, shutil; open('out.txt', 'w').write('1'); store = os.environ['TENSORTIME_STORE']\n"
+    breaks += "os.rename(store + '/.shadow/objects', store + '/.shadow/gone')\n"
+    found = document(project, "--isolated", "--name", "x", *script(project, breaks))
+    assert found["problem"]["kind"] in ("git-failed", "damaged", "store-unusable")
+    assert (Path(found["worktree"]) / "out.txt").read_text() == "1"
+
+
+def test_absolute_paths_into_the_project_are_warned_of(project: Tree) -> None:
+    """They are the person's business, but they lead out of the worktree."""
+    path = str(project.root / "data.bin")
+    done = run(project, "--isolated", "--name", "x", *PYTHON, path)
+    assert f"warning: {path} is in the project" in done.stderr
+    assert "is in the project" not in run(project, "--isolated", *PYTHON, "data.bin").stderr
+
+
+def test_a_submitting_command_keeps_the_worktree_for_its_job(project: Tree) -> None:
+    """`sbatch` returns at once: the job gets the experiment by its environment, and ends it."""
+    project.file("bin/sbatch", b"#!/bin/sh\n(env > job.env; pwd > job.pwd) \n", mode=0o755)
+    path = f"{project.root / 'bin'}:{os.environ['PATH']}"
+    done = run(project, "--isolated", "--name", "x", "--", "sbatch", "job.sh", PATH=path)
+    kept = project.root / "tensortime/x.run"
+    assert str(kept) in done.stderr and shown(project, "x")["status"] == "running"
+    assert (kept / "job.pwd").read_text().strip() == str(kept)
+    env = dict(line.partition("=")[::2] for line in (kept / "job.env").read_text().splitlines())
+    job = {name: env[name] for name in env if name.startswith("TENSORTIME_") and "PAGER" not in name}
+    assert job == {"TENSORTIME_EXPERIMENT": "x", "TENSORTIME_STORE": str(project.root / "tensortime")}
+    document(Tree(kept), *PYTHON, **job)
+    found = shown(project, "x")
+    assert (found["status"], found["parent"]) == ("done", None)
+    assert content(project, "x", "save/model.txt") == "weights"
+    assert len(api.log(directory=project.root).experiments) == 1
+    assert run_cli("rm", "--worktree", str(kept), cwd=project.root).returncode == 0
+
+
+# --- preempted, and continued
+
+
+STEPS = """\
+import os, signal, sys, time
+done = len(os.listdir("steps")) if os.path.isdir("steps") else 0
+os.makedirs("steps", exist_ok=True)
+open(f"steps/{done}", "w").write(VERSION)
+if done == 0:
+    print("ready", flush=True)
+    time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize(("how", "isolated"), [("environment", ()), ("slurm", ("--isolated",))])
+def test_a_preempted_job_goes_on_with_its_experiment(
+    project: Tree, how: str, isolated: tuple[str, ...]
+) -> None:
+    """Preempted by SIGTERM, requeued: one experiment with the outputs of both, of the code that it began with."""
+    command = script(project, "VERSION = 'first'\n" + STEPS)
+    env = {"SLURM_JOB_ID": "77"} if how == "slurm" else {"TENSORTIME_EXPERIMENT": "x"}
+    words = (*isolated, *(("--name", "x") if how == "slurm" else ()))
+    child = started(project, *words, *command, **env)
+    os.kill(child.pid, signal.SIGTERM)
+    child.communicate(timeout=60)
+    assert shown(project, "x")["status"] == "interrupted"
+    if isolated:
+        project.file("train.py", b"VERSION = 'edited'\n" + STEPS.encode())
+    again = {**env, "SLURM_RESTART_COUNT": "1"}
+    found = document(project, *isolated, *command, code=0, **again)
+    assert found["experiment"] == "x" and found["status"] == "done"
+    assert [one["path"] for one in found["outputs"]] == ["steps/0", "steps/1"]
+    assert content(project, "x", "steps/1") == "first"
+    assert len(api.log(directory=project.root).experiments) == 1
+    assert run_cli("verify", cwd=project.root).returncode == 0
+
+
+def test_a_job_that_was_killed_goes_on_with_what_it_left(project: Tree) -> None:
+    """Of a runner that died without a word the outputs so far lie in the project: they are stored when it goes on."""
+    command = script(project, "VERSION = 'first'\n" + STEPS)
+    child = started(project, "--name", "x", *command, SLURM_JOB_ID="77")
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate(timeout=60)
+    found = document(project, *command, SLURM_JOB_ID="77", SLURM_RESTART_COUNT="1")
+    assert found["experiment"] == "x"
+    assert [one["path"] for one in found["outputs"]] == ["steps/0", "steps/1"]
+
+
+def test_another_command_or_job_begins_an_experiment_of_its_own(project: Tree) -> None:
+    """A restarted job runs all of its commands again: one that had ended, or another one, is not gone on with."""
+    run(project, "--name", "x", *PYTHON, SLURM_JOB_ID="77")
+    restarted = {"SLURM_JOB_ID": "77", "SLURM_RESTART_COUNT": "1"}
+    assert document(project, "--name", "y", *PYTHON, code=0, **restarted)["experiment"] == "y"
+    run(project, "--name", "z", "--", "false", code=1, SLURM_JOB_ID="78")
+    assert (
+        document(project, "--name", "w", "--", "true", code=0, SLURM_JOB_ID="78", SLURM_RESTART_COUNT="1")[
+            "experiment"
+        ]
+        == "w"
+    )
+
+
+def test_a_job_that_goes_on_with_other_code_has_inputs_of_its_own(project: Tree) -> None:
+    """Without --isolated the code as it is now runs: then that is stored, whole, before it."""
+    run(project, "--name", "x", *script(project, TRAIN.decode() + "sys.exit(1)"), code=1)
+    script(project, TRAIN.decode() + "open('more.txt', 'w').write('1')")
+    found = document(project, *PYTHON, TENSORTIME_EXPERIMENT="x")
+    assert (found["experiment"], found["inputs"]["number"], found["added"]["number"]) == ("x", 3, 4)
+    assert [one["path"] for one in found["outputs"]] == ["more.txt"]
+
+
+# --- what shows of it
+
+
+def test_show_says_how_it_ended_and_where_the_output_is(project: Tree) -> None:
+    """Result, duration, memory, and the command that shows the log."""
+    heavy = "x = bytearray(200 << 20)\nprint('much', 'hf_' + 'a' * 34)\nraise SystemExit(4)"
+    run(project, "--name", "x", *script(project, heavy), code=4)
+    text = run_cli("show", "x", cwd=project.root).stdout
+    rows = {line[:11].strip(): line[12:] for line in text.splitlines()}
+    assert (rows["status"], rows["result"]) == ("failed", "exit code 4")
+    assert rows["duration"].endswith(" s") and rows["memory"].endswith(" MB")
+    words = rows["output"].partition(": ")[2].split()
+    log = run_cli(*words[1:], cwd=project.root).stdout
+    assert log.startswith("much") and "hf_aaa" not in log
+
+
+def test_log_shows_what_failed_and_what_runs(project: Tree) -> None:
+    """As every other status: in front of the note."""
+    run(project, "--name", "x", "--note", "n", "--", "false", code=1)
+    assert (
+        json.loads(run_cli("log", "--json", cwd=project.root).stdout)["experiments"][0]["status"] == "failed"
+    )
+
+
+def test_a_later_backup_keeps_how_it_ended(project: Tree) -> None:
+    """Adding a file to a failed run does not make it a good one."""
+    run(project, "--name", "x", "--", "false", code=1)
+    project.file("report.md", b"why")
+    assert run_cli("backup", "--name", "x", "--add", "report.md", cwd=project.root).returncode == 0
+    assert shown(project, "x")["status"] == "failed"
+    assert shown(project, "x")["run"]["result"]["exit_code"] == 1
+
+
+def test_diff_finds_the_outputs_of_a_run(project: Tree) -> None:
+    """Between two runs of the same code what they made are effects, not causes."""
+    for name in ("a", "b"):
+        run(
+            project,
+            "--name",
+            name,
+            *script(project, "import os; open('out.txt', 'w').write(os.urandom(4).hex())"),
+        )
+        (project.root / "out.txt").unlink()
+    found = json.loads(run_cli("diff", "a", "b", "--json", cwd=project.root).stdout)
+    assert [one["path"] for one in found["effects"]["outputs"]] == ["out.txt"]
+    assert found["causes"]["code"] == []
+
+
+def test_the_hook_makes_no_second_backup_of_a_run() -> None:
+    """A typed line that starts `tensortime run` is backed up by that, whatever stands in front of it."""
+    from tensortime.commandline import training_command
+
+    for line in (
+        "tensortime run -- python train.py",
+        "nohup tensortime run python train.py &",
+        "uv run tensortime run -- python train.py",
+    ):
+        assert training_command(line, "/p", {}) is None, line
