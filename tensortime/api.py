@@ -100,7 +100,6 @@ def backup(
         only=None if add is None else paths_to_add(place, add),
         params=recorded(params),
         metrics=recorded(metrics),
-        metric_files=config.metrics,
         rehash=rehash,
         large_until=large_until,
     )

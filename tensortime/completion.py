@@ -71,6 +71,8 @@ def understood(words: Sequence[str]) -> Typed:
             typed, pending = with_option(typed, pending, word), None
         elif word == "--" and not typed.plain:
             typed = typed._replace(plain=True)
+        elif typed.verb == "run" and not typed.plain and not word.startswith("-"):
+            typed = typed._replace(plain=True, arguments=(*typed.arguments, word))  # the command begins
         elif word.startswith("-") and len(word) > 1 and not typed.plain:
             name, equals, value = word.partition("=")
             option = option_called(typed.verb, name)
@@ -138,7 +140,7 @@ def candidates(typed: Typed) -> Iterator[Candidate]:
     what = wanted(typed)
     if what in ("DIR", "DEST"):
         yield Candidate("", FOLDERS)
-    elif what == "PATH" and typed.verb in ("backup", "purge"):
+    elif what == "COMMAND" or (what == "PATH" and typed.verb in ("backup", "purge", "run")):
         yield Candidate("", FILES)
     elif what in ("SHELL", "HOW"):
         yield from (Candidate(word) for word in (SHELLS if what == "SHELL" else HOWS))

@@ -132,6 +132,10 @@ def metrics_written(session: Session, experiment: Experiment) -> dict[str, objec
 
     backups = history.read_history(session.store.shadow, experiment.commit)
     began_ns = min((one.time_ns for one in backups), default=experiment.time_ns)
+    if session.place.parent is not None:
+        # The files of a worktree are as old as that: those that were restored tell nothing of this run.
+        with contextlib.suppress(OSError):
+            began_ns = max(began_ns, os.stat(os.path.join(session.place.project, ".git")).st_mtime_ns)
     found = metrics_of_files(session.place.project, patterns, began_ns, session.monitor)
     return {name: redact_named(name, plain(value)) for name, value in found.items()}
 
@@ -400,6 +404,7 @@ def report_of(session: Session, begun: Begun, commit: Oid, gathered: Gathered, p
             LinkOut(text_of(one.path), text_of(one.target), one.files, one.bytes, one.complete)
             for one in gathered.found.outside
         ),
+        is_edit=begun.is_edit,
         outputs=gathered.outputs,
         edited=gathered.edited,
         store=session.store.folder,

@@ -52,7 +52,9 @@ def backup_text(report: BackupReport, tr: Translator) -> list[str]:
         "new": size_text(report.stored_bytes),
         "duration": seconds_text(report.seconds, tr),
     }
-    if report.number > 1:
+    if report.is_edit:
+        lines = [tr("{name} holds all of it already: {files}, {size}", **facts)]
+    elif report.number > 1:
         facts["number"] = str(report.number)
         lines = [tr("backed up {name}, backup {number}: {files}, {size} ({new} new) in {duration}", **facts)]
     else:

@@ -9,7 +9,7 @@ from tensortime.text import LISTED, listed, printable, quoted, seconds_text, siz
 def begun_text(begun: BackupReport, tr: Translator) -> list[str]:
     """What is said before the command starts: what is stored of its inputs, or which experiment goes on."""
     lines = backup_text(begun, tr)[:-1]
-    if begun.number > 1:
+    if begun.is_edit or begun.number > 1:
         return [tr("{name} goes on", name=printable(str(begun.experiment))), *lines[1:]]
     return lines
 

@@ -98,6 +98,8 @@ class BackupReport:
     queued_bytes: int = 0
     outside: tuple[LinkOut, ...] = ()
     lost: tuple[Lost, ...] = ()
+    is_edit: bool = False
+    """There was nothing new to store: the experiment's newest backup only says more now."""
     outputs: tuple[OutputFile, ...] = ()
     """Of a backup while or after `tensortime run` runs a command: all outputs so far."""
     edited: tuple[str, ...] = ()

@@ -21,6 +21,7 @@ from tensortime.errors import (
     Interrupted,
     NotExecutable,
     TensorTimeError,
+    listing,
     message,
 )
 from tensortime.experiments import Experiment
@@ -28,18 +29,22 @@ from tensortime.formats import RelPath, bytes_of, iso_time
 from tensortime.history import Target
 from tensortime.ignoring import Rules
 from tensortime.jobs import Request, experiment_to_join, is_own_mistake, named
-from tensortime.lookup import announce, environment_failure, store_trouble
+from tensortime.lookup import announce, environment_failure, store_trouble, visible
 from tensortime.monitor import Monitor
 from tensortime.names import ExperimentName
 from tensortime.outputlog import OutputLog
 from tensortime.overlooked import overlooked
 from tensortime.processes import this_process
 from tensortime.project import Place
+from tensortime.records import records_folder
 from tensortime.reports import BackupReport, RunReport
 from tensortime.scan import scan
 from tensortime.session import RunStep, configured
 from tensortime.statcache import StatKey
 from tensortime.store import Store, create_store
+
+LOG = "output.log"
+"""What the command wrote, among the experiment's records."""
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals that end a command because somebody wants it to end."""
@@ -97,12 +102,13 @@ def run(place: Place, config: Config, request: Request, monitor: Monitor) -> Run
     if work is None:
         return run_bare(request)
     request.on_begun(work.begun)
-    log = OutputLog(work.store.path(".records", os.fsdecode(bytes_of(work.experiment)), "output.log"))
+    log = OutputLog(os.path.join(records_folder(work.store.folder, work.experiment), LOG))
+    folder = placed(place, work, request.folder)
     try:
         ending = run_command(
             placed_words(place, work, request),
-            folder=placed(place, work, request.folder),
-            environment=variables(work, request),
+            folder=folder,
+            environment=variables(work, request, folder),
             log=log,
         )
     finally:
@@ -118,16 +124,17 @@ def run(place: Place, config: Config, request: Request, monitor: Monitor) -> Run
 
 
 def take_back(place: Place, work: Work) -> None:
-    """Nothing stays of an experiment whose command could not be started."""
-    store, number = work.store, work.begun.number
+    """Nothing stays of an experiment whose command could not be started; of one that goes on, what there was."""
+    store, begun = work.store, work.begun
     if work.place is not place:
         isolation.remove_worktree(store, work.place.project)
-    fsops.remove_tree(store.path(".records", os.fsdecode(bytes_of(work.experiment))))
+    if begun.is_edit or begun.number > 1:
+        return
+    fsops.remove_tree(records_folder(store.folder, work.experiment))
     with store.in_use():
-        for ref in store.shadow.refs(f"{history.TAGS}{work.experiment}/").refs if number == 1 else ():
+        for ref in store.shadow.refs(f"{history.TAGS}{work.experiment}/").refs:
             store.shadow.delete_ref(ref.name)
-        if number == 1:
-            store.shadow.delete_ref(history.experiment_ref(work.experiment))
+        store.shadow.delete_ref(history.experiment_ref(work.experiment))
 
 
 def warn_of(error: TensorTimeError, monitor: Monitor) -> None:
@@ -149,7 +156,8 @@ def begin(place: Place, config: Config, request: Request, monitor: Monitor) -> W
     existing, name = experiment_to_join(place, opened, request, monitor)
     if existing is not None and existing.runner.get("id") == request.environment.get("TENSORTIME_RUNNER", ""):
         return None
-    runner = {**this_process(), "id": os.urandom(8).hex()}
+    runner = {**this_process(), "id": os.urandom(8).hex(), "isolated": request.isolated}
+    warn_of_others(place, opened, request, monitor)
     try:
         if existing is not None and request.isolated:
             begun = go_on(opened, existing, runner)
@@ -159,16 +167,42 @@ def begin(place: Place, config: Config, request: Request, monitor: Monitor) -> W
                 place, opened, config, request, step, name, existing is not None or named(request), monitor
             )
         work = Work(opened, place, name_of(begun), runner, begun)
-        if request.tags:
-            editing.add_tags(opened, target_of(opened, work), request.tags)
-        if request.isolated:
-            work = replace(
-                work, place=isolation.make_worktree(opened, place.project, target_of(opened, work), monitor)
-            )
-            warn_of_words(place, work, request, monitor)
-        return replace(work, before=stats_of(work.place, also(work.place, config, request)))
+        try:
+            return prepared(place, config, request, work, monitor)
+        except BaseException:
+            take_back(place, work)
+            raise
     finally:
         opened.give_to_owner()
+
+
+def prepared(place: Place, config: Config, request: Request, work: Work, monitor: Monitor) -> Work:
+    """The experiment with its tags, its worktree, and what is known of the paths that only `run` looks at."""
+    if request.tags:
+        editing.add_tags(work.store, target_of(work.store, work), request.tags)
+    if request.isolated:
+        target = target_of(work.store, work)
+        work = replace(work, place=isolation.make_worktree(work.store, place.project, target, monitor))
+        warn_of_words(place, work, request, monitor)
+    return replace(work, before=stats_of(work.place, also(work.place, config, request)))
+
+
+def warn_of_others(place: Place, store: Store, request: Request, monitor: Monitor) -> None:
+    """Say which other commands write in the same folder, so that each one's outputs are the other's too."""
+    if request.isolated or request.alone:
+        return
+    others = [
+        one.name
+        for one in visible(place, store)[0].experiments
+        if one.status == "running" and "pid" in one.runner and not one.runner.get("isolated")
+    ]
+    if others:
+        monitor.warn(
+            message(
+                "{names} runs here too: what it makes will be among the outputs; --isolated keeps runs apart",
+                names=listing(others, 3),
+            )
+        )
 
 
 def name_of(begun: BackupReport) -> ExperimentName:
@@ -219,6 +253,7 @@ def go_on(store: Store, existing: Experiment, runner: Mapping[str, object]) -> B
         existing.time_ns,
         existing.files,
         existing.bytes,
+        is_edit=True,
         store=store.folder,
     )
 
@@ -278,11 +313,12 @@ def warn_of_words(place: Place, work: Work, request: Request, monitor: Monitor) 
             )
 
 
-def variables(work: Work, request: Request) -> dict[str, str]:
+def variables(work: Work, request: Request, folder: str) -> dict[str, str]:
     """The command's environment: a `tm.backup()` in it, or a job that it submits, joins the experiment."""
     own = {
         "TENSORTIME_EXPERIMENT": os.fsdecode(bytes_of(work.experiment)),
         "TENSORTIME_STORE": work.store.folder,
+        "PWD": folder,
     }
     if not request.submits:
         own["TENSORTIME_RUNNER"] = str(work.runner["id"])

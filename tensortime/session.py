@@ -86,6 +86,7 @@ def configured(config: Config, project: str) -> BackupOptions:
         ignored_by_config=config.ignore,
         is_hardlink=Matcher.of("hardlink", config.hardlink, project).covers,
         max_store=config.max_store,
+        metric_files=config.metrics,
     )
 
 

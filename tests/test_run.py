@@ -2,19 +2,23 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 from builders import Tree, run_cli
-from terminals import PACKAGE
+from terminals import PACKAGE, spawn
 
-from tensortime import api, documents, outcome, running
-from tensortime.errors import CommandNotFound, NotExecutable, UsageError
+from tensortime import api, checkout, documents, outcome, running
+from tensortime.errors import CommandNotFound, NoSpace, NotExecutable, UsageError
 from tensortime.formats import RelPath
+
+EXAMPLE = Path(PACKAGE) / "examples/digits"
 
 TRAIN = b"""\
 import pathlib, sys
@@ -504,12 +508,43 @@ def test_a_submitting_command_keeps_the_worktree_for_its_job(project: Tree) -> N
     env = dict(line.partition("=")[::2] for line in (kept / "job.env").read_text().splitlines())
     job = {name: env[name] for name in env if name.startswith("TENSORTIME_") and "PAGER" not in name}
     assert job == {"TENSORTIME_EXPERIMENT": "x", "TENSORTIME_STORE": str(project.root / "tensortime")}
-    document(Tree(kept), *PYTHON, **job)
+    document(Tree(kept), *PYTHON, code=0, **job)
     found = shown(project, "x")
     assert (found["status"], found["parent"]) == ("done", None)
     assert content(project, "x", "save/model.txt") == "weights"
     assert len(api.log(directory=project.root).experiments) == 1
     assert run_cli("rm", "--worktree", str(kept), cwd=project.root).returncode == 0
+
+
+def test_nothing_stays_where_no_worktree_can_be_made(project: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One error, nothing run, no experiment; one that was to go on is as it was."""
+    run(project, "--name", "old", "--", "false", code=1)
+
+    def full(*_: object) -> None:
+        raise NoSpace("the disk is full")
+
+    monkeypatch.setattr(checkout, "check_out", full)
+    for env in ({}, {"TENSORTIME_EXPERIMENT": "old"}):
+        with pytest.raises(NoSpace):
+            running.run(
+                ["touch", str(project.root / "ran")],
+                isolated=True,
+                tags=["t"],
+                directory=project.root,
+                environment={**os.environ, **env},
+            )
+    assert [one.name for one in api.log(directory=project.root).experiments] == ["old"]
+    assert not (project.root / "ran").exists() and not worktrees(project)
+
+
+def test_runs_beside_each_other_are_warned_of(project: Tree) -> None:
+    """What one makes counts for the other too, unless one of them has a folder of its own."""
+    child = started(project, "--name", "x", *script(project, WAITS))
+    assert "warning: x runs here too" in run(project, "--", "true").stderr
+    assert "runs here too" not in run(project, "--isolated", "--", "true").stderr
+    os.kill(child.pid, signal.SIGTERM)
+    child.communicate(timeout=60)
+    assert "runs here too" not in run(project, "--", "true").stderr
 
 
 # --- preempted, and continued
@@ -641,3 +676,75 @@ def test_the_hook_makes_no_second_backup_of_a_run() -> None:
         "uv run tensortime run -- python train.py",
     ):
         assert training_command(line, "/p", {}) is None, line
+
+
+def test_metrics_are_read_from_files_that_the_command_wrote(project: Tree) -> None:
+    """Of the project, and of a worktree: what lay there before the run tells nothing of it."""
+    project.file("tensortime.toml", b'metrics = ["metrics.json", "old.json"]\n').file(
+        "old.json", b'{"old": 1}'
+    )
+    for name, options in (("x", ()), ("y", ("--isolated",))):
+        document(project, *options, "--name", name, *PYTHON)
+        assert shown(project, name)["metrics"] == {"loss": 0.5}
+
+
+# --- a person at a terminal
+
+PROGRESS = """\
+import sys, time
+assert sys.stdout.isatty() and sys.stdin.isatty()
+sys.stdout.write("\\x1b[?1049h\\x1b[2J")
+for step in range(20):
+    sys.stdout.write(f"\\x1b[{1 + step % 5};1H\\x1b[32m{'#' * step:<20}\\x1b[0m {step * 5}%\\r")
+    sys.stdout.flush()
+sys.stdout.write("\\x1b[?1049l")
+print("loss 0.5", input("go on? "))
+"""
+
+
+def test_a_full_screen_progress_bar_is_untouched(project: Tree) -> None:
+    """All that the bare command writes to its terminal stands, byte for byte, in what the run writes; keys reach it."""
+    project.file("train.py", PROGRESS.encode())
+    screens = []
+    for words in ((), ("-m", "tensortime", "run", "--name", "x", "--", sys.executable)):
+        child = spawn(*words, "train.py", cwd=project.root)
+        child.expect_exact("go on? ")
+        before = child.before or ""
+        child.sendline("yes")
+        child.expect(pexpect.EOF)
+        screens.append(before + "go on? " + (child.before or ""))
+    bare, through = screens
+    assert bare in through
+    assert "loss 0.5 yes" in content(project, "x", ".tensortime/records/output.log")
+    assert shown(project, "x")["status"] == "done"
+
+
+def test_ctrl_c_at_the_keyboard_interrupts_the_command_alone(project: Tree) -> None:
+    """The command is interrupted once; the outputs so far are stored after that."""
+    project.file("train.py", WAITS.encode())
+    child = spawn(
+        "-m", "tensortime", "run", "--name", "x", "--", sys.executable, "train.py", cwd=project.root
+    )
+    child.expect_exact("ready")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130 and (child.before or "").count("KeyboardInterrupt") == 1
+    assert "interrupted by SIGINT" in (child.before or "")
+    found = shown(project, "x")
+    assert (found["status"], found["run"]["result"]["signal"]) == ("interrupted", "SIGINT")
+    assert content(project, "x", "out.txt") == "so far"
+
+
+def test_the_example_through_run(tmp_path: Path) -> None:
+    """The digits, learned for real: one experiment with inputs, params, weights and how it ended."""
+    project = Tree(shutil.copytree(EXAMPLE, tmp_path / "digits"))
+    subprocess.run([sys.executable, "make_data.py"], cwd=project.root, check=True, timeout=100)
+    words = (sys.executable, "train.py", "--epochs", "1", "--hidden", "8")
+    found = document(project, "--name", "x", "--", *words, code=0)
+    assert {"save/model.npz", "save/metrics.json"} <= {one["path"] for one in found["outputs"]}
+    known = shown(project, "x")
+    assert (known["status"], known["params"]["hidden"], known["backups"]) == ("done", 8, 3)
+    assert set(known["metrics"]) == {"loss", "accuracy"} and known["note"] == "lr0.001"
+    assert "epoch 1: loss" in content(project, "x", ".tensortime/records/output.log")
+    assert run_cli("verify", "--read-data", cwd=project.root).returncode == 0
