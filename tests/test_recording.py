@@ -16,7 +16,7 @@ from builders import Tree
 
 import tensortime
 from tensortime import TimeMachine, api, recorder
-from tensortime.errors import StoreUnusable, TensorTimeError
+from tensortime.errors import StoreUnusable, TensorTimeError, UnknownPath
 
 PACKAGE = str(Path(tensortime.__file__).parent.parent)
 
@@ -184,6 +184,33 @@ def test_a_killed_training_leaves_what_it_recorded(project: Path) -> None:
     api.backup(directory=project, add=["train.py"])
     data, _ = api.read_file("x", ".tensortime/records/records.jsonl", directory=project)
     assert (data or b"").count(b"\n") == 100
+
+
+def test_backups_beside_a_recording_training(project: Path, tally: Callable[[str, int], None]) -> None:
+    """Each commits whole lines from the first on, however the training goes on meanwhile, and is killed at last."""
+    api.backup(directory=project, name="x")
+    program = (
+        "import itertools, time\nfrom tensortime import TimeMachine\ntm = TimeMachine()\n"
+        "for n in itertools.count(): tm.record(n=n, text='x' * (n % 300)) or time.sleep(0.0002)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": PACKAGE, "TENSORTIME_EXPERIMENT": "x"}
+    seen = 0
+    with subprocess.Popen([sys.executable, "-c", program], cwd=project, env=environment) as training:
+        try:
+            while seen < 3:
+                report = api.backup(directory=project, name="x", add=["train.py"])
+                try:
+                    where = f"x:{report.number}", ".tensortime/records/records.jsonl"
+                    data, _ = api.read_file(*where, directory=project)
+                except UnknownPath:
+                    continue  # it has not begun yet
+                numbers = [json.loads(line)["n"] for line in (data or b"").splitlines()]
+                assert numbers == list(range(len(numbers)))
+                seen += 1
+        finally:
+            training.kill()
+    assert [one["n"] for one in lines(project, "x")] == list(range(len(lines(project, "x"))))
+    tally("backups beside a recording training", seen)
 
 
 def test_a_failure_is_said_once_and_training_goes_on(
