@@ -199,7 +199,7 @@ def tokens_of(text: str) -> Iterator[Token]:
     at += len(text[at:]) - len(text[at:].lstrip())
     sign = text[at]
     if sign in MEANT:
-        meant = message("{word} means that", word=MEANT[sign])
+        meant = message("that is written {word}", word=MEANT[sign])
         raise QueryError("{sign} means nothing here", sign=sign, text=text, at=at, hint=meant)
     if sign in "\"'`":
         raise QueryError("the text that begins here does not end", text=text, at=at)

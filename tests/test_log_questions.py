@@ -69,7 +69,7 @@ def test_a_filter_that_is_none(project: Path) -> None:
         "tensortime: & means nothing here",
         '  lr < 0.1 && tag == "学习"',
         "           ^",
-        "  and means that",
+        "  that is written and",
     ]
     done = run_cli("log", "--filter", "loss < 1", "--json", cwd=project)
     error = json.loads(done.stdout)["error"]
