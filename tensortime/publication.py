@@ -34,7 +34,7 @@ from tensortime.repository import nested_heads
 from tensortime.session import BackupOptions, Collector, Session
 from tensortime.shadow import NO_OID
 from tensortime.statcache import StatKey
-from tensortime.store import Store
+from tensortime.store import LOCK_WAIT, Store
 from tensortime.trailers import BackupFacts, plain
 from tensortime.trees import Contents
 from tensortime.walk import LONGEST_TTIGNORE
@@ -160,33 +160,55 @@ def publish(
     collector: Collector,
 ) -> BackupReport:
     """Write the commit and move the ref. If another backup took the name or moved the ref meanwhile: once more."""
-    store, options, taken = session.store, session.options, gathered.taken
+    store, taken = session.store, gathered.taken
     facts, files = collector.finish(ENVIRONMENT_SECONDS, held_by(session, gathered))
     gathered = replace(gathered, contents=replace(gathered.contents, extra=files))
     if gathered.found.nested:
         top = os.fsencode(session.place.project) + b"/"
         facts["nested"] = nested_heads((top + path, path) for path in gathered.found.nested)
     session.sidecar.sync(taken.to_sync)
+    report = publish_once(session, catalog, writer, gathered, facts)
+    if report is not None:
+        return report
     for _ in range(ATTEMPTS):
-        begun = begin(session, catalog)
-        whole, told = replace(gathered, added=options.only), facts
-        if options.only is not None and begun.parent is not None:
-            with history.damage_of(begun.name):
-                whole, told = on_top_of(store, begun, gathered, options.only, facts)
-        elif begun.runner or (begun.existing and options.run):
-            begun, whole, told = in_its_run(session, begun, gathered, facts)
-        commit = commit_contents(session, writer, with_records(whole, begun.kept), begun, told)
-        try:
-            writer.finish()
-        except OSError as problem:
-            raise intake.no_space(problem) from problem
-        ref = history.experiment_ref(begun.name)
-        if store.shadow.create_ref(ref, commit, begun.parent or NO_OID):
-            sync_ref(store, ref)
-            records.note_metrics(store.folder, begun.name, options.metrics)
-            return report_of(session, begun, commit, whole, writer.bytes)
-        catalog, writer = history.read_catalog(store.shadow), session.writer()
-    raise StoreBusy("other backups of {name} keep coming in between", name=begun.name, hint="try again")
+        # Who waits for a turn needs one more try. Where a hundred begin in the same moment and all try at once, each
+        # needs a dozen, and leaves as many commits that nobody needs.
+        with fsops.locked(store.path(".tmp", "publish.lock"), wait=LOCK_WAIT):
+            catalog = history.read_catalog(store.shadow)
+            report = publish_once(session, catalog, session.writer(), gathered, facts)
+        if report is not None:
+            return report
+    name = begin(session, catalog).name
+    raise StoreBusy("other backups of {name} keep coming in between", name=name, hint="try again")
+
+
+def publish_once(
+    session: Session,
+    catalog: history.Catalog,
+    writer: PackWriter,
+    gathered: Gathered,
+    facts: dict[str, object],
+) -> BackupReport | None:
+    """Write the commit and move the ref; None where another backup has taken the name or moved the ref meanwhile."""
+    store, options = session.store, session.options
+    begun = begin(session, catalog)
+    whole, told = replace(gathered, added=options.only), facts
+    if options.only is not None and begun.parent is not None:
+        with history.damage_of(begun.name):
+            whole, told = on_top_of(store, begun, gathered, options.only, facts)
+    elif begun.runner or (begun.existing and options.run):
+        begun, whole, told = in_its_run(session, begun, gathered, facts)
+    commit = commit_contents(session, writer, with_records(whole, begun.kept), begun, told)
+    try:
+        writer.finish()
+    except OSError as problem:
+        raise intake.no_space(problem) from problem
+    ref = history.experiment_ref(begun.name)
+    if not store.shadow.create_ref(ref, commit, begun.parent or NO_OID):
+        return None
+    sync_ref(store, ref)
+    records.note_metrics(store.folder, begun.name, options.metrics)
+    return report_of(session, begun, commit, whole, writer.bytes)
 
 
 def with_records(gathered: Gathered, kept: records.Kept) -> Gathered:

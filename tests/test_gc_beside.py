@@ -3,9 +3,6 @@
 import errno
 import fcntl
 import os
-import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -264,99 +261,6 @@ def test_room_is_made_on_a_disk_that_is_full(
     assert_same_tree(
         tree.root, api.restore("run5", tmp_path / "out", directory=tree.root).path, ignored=["filler"]
     )
-
-
-WORKER = """
-import os, random, sys, time, shutil
-import tensortime
-from tensortime import api, folding, fsops, grace
-from tensortime.errors import TensorTimeError
-folding.MOST_PACKS = 5
-if "UNTRUSTED" in os.environ:
-    fsops.trusts_locks = lambda _: False
-    grace.GRACE_NS = 10**9
-what, seed, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
-rng, end = random.Random(seed), time.monotonic() + seconds
-done = 0
-def names(): return [one.name for one in api.log().experiments]
-while time.monotonic() < end:
-    try:
-        if what == "backup":
-            for _ in range(3):
-                with open(f"../new-{seed}", "wb") as file:
-                    file.write(bytes([rng.randrange(4)]) * (1 << 20) + bytes([rng.randrange(3)]))
-                os.replace(f"../new-{seed}", f"{seed}-{rng.randrange(3)}.bin")
-                with open(f"{seed}-{rng.randrange(9)}.py", "w") as file:
-                    file.write(str(rng.randrange(40)) * 2000)
-            report = tensortime.backup(name=f"w{seed}-{rng.randrange(4)}", joins=rng.random() < 0.5)
-            assert report.exit_code in (0, 3), report
-        elif what == "rm":
-            tensortime.rm([rng.choice(names())])
-        elif what == "undelete":
-            tensortime.undelete([rng.choice([one.experiment.name for one in tensortime.trashed().entries])])
-        elif what == "gc":
-            tensortime.gc(trash=rng.random() < 0.5)
-        elif what == "verify":
-            found = tensortime.verify(read_data="all")
-            assert found.problems == (), found.problems
-        elif what == "restore":
-            place = f"/{os.environ['OUT'].strip('/')}/{seed}-{done}"
-            api.restore(rng.choice(names()), place, link=rng.choice(["auto", "symlink"]))
-            if rng.random() < 0.7:
-                shutil.rmtree(place)
-        done += 1
-        time.sleep(rng.random() * 0.4)
-    except TensorTimeError as problem:
-        if problem.kind not in ("store-busy", "unknown-experiment", "not-found", "ambiguous-name"):
-            raise
-        time.sleep(rng.random() * 0.1)
-    except IndexError:
-        time.sleep(0.05)
-print(done)
-"""
-
-
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("locks", ["TRUSTED", "UNTRUSTED"])
-def test_beside_backups_restores_removals_and_folds(project: Path, tmp_path: Path, locks: str) -> None:
-    """C03, C04: real processes in a random schedule. In the end every experiment has every byte.
-
-    Without trusted locks gc runs at the same time as all others, and a second stands for the day.
-    """
-    out = tmp_path / "out"
-    out.mkdir()
-    rng = random.Random(os.urandom(8))
-    schedule = ["backup", "backup", "rm", "undelete", "gc", "gc", "verify", "restore"]
-    env = {**os.environ, "OUT": str(out), locks: "1"}
-    running = [
-        (
-            what,
-            subprocess.Popen(
-                [sys.executable, "-c", WORKER, what, str(rng.randrange(1000)), "10"],
-                cwd=project,
-                env=env,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            ),
-        )
-        for what in schedule
-    ]
-    counts: dict[str, int] = {}
-    said = [(what, process, *process.communicate(timeout=200)) for what, process in running]
-    for what, process, stdout, stderr in said:
-        assert process.returncode == 0, f"{what}: {stderr}"
-        counts[what] = counts.get(what, 0) + int(stdout)
-    assert all(counts[what] > 0 for what in ("backup", "gc", "restore")), counts
-    report = tensortime.verify(read_data="all", directory=project)
-    assert report.problems == ()
-    for number, one in enumerate(api.log(directory=project).experiments):
-        api.restore(one.name, out / f"last{number}", directory=project)
-    for worktree in out.iterdir():
-        for path in worktree.rglob("*.bin"):
-            assert path.stat().st_size in ((1 << 20) + 1, LARGE), (
-                f"{path}: a link into the store leads nowhere"
-            )
 
 
 def thousand(project: Path, count: int) -> None:

@@ -4,7 +4,6 @@ E12, E13.
 
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,25 +127,6 @@ def test_copies_of_version_0_1_0_stay_beside_the_store(project: Path, tmp_path: 
 
 
 # --- a store of its own
-
-
-def test_twenty_first_backups_at_once_make_one_store(repository: Path, tmp_path: Path) -> None:
-    """Many processes that all find no store end with one, and each has its experiment in it."""
-    command = [sys.executable, "-m", "tensortime", "backup", "--json", "--name", "sweep"]
-    with open(tmp_path / "errors", "wb") as errors:
-        running = [
-            subprocess.Popen(command, cwd=repository, stdout=subprocess.DEVNULL, stderr=errors)
-            for _ in range(20)
-        ]
-        codes = [process.wait(timeout=100) for process in running]
-    assert codes == [0] * 20, (tmp_path / "errors").read_text()
-    names = {one.name for one in tensortime.log(directory=repository).experiments}
-    assert names == {"sweep", *(f"sweep-{number}" for number in range(2, 21))}
-    assert not [
-        path for path in (repository / "tensortime" / ".tmp").iterdir() if not path.name.endswith(".lock")
-    ]
-    assert_restores(repository, tmp_path / "restored")
-    check_packs(repository / "tensortime" / ".shadow")
 
 
 @pytest.mark.parametrize(
