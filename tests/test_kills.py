@@ -123,7 +123,7 @@ OPERATIONS = {
     "purge": Operation(
         ["purge", "data/a.bin", "src", "--yes"],
         lambda at: tensortime.purge(["data/a.bin", "src"], directory=at),
-        (),
+        ("base", "other"),
         nowhere,
     ),
     "fold": Operation(["-c", FOLD], fold, ("base", "other")),
