@@ -98,7 +98,7 @@ class Aftermath:
         """Why the program does not go on."""
         monitor.say(
             message(
-                "the backup is not whole yet: {files} large files, {size} to store; Ctrl-C ends that",
+                "the backup is not whole yet, large files to store: {files} ({size}); Ctrl-C ends that",
                 files=files,
                 size=size,
             )

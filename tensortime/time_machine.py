@@ -115,7 +115,8 @@ class TimeMachine:
             rehash: read every file, whatever its times say.
             wait: False returns once the small files are stored: the large ones follow in the background, the
                 experiment is `pending` until then, and the process waits for them at its exit. A file that changes
-                before its turn comes is `changed`. The next backup of this object waits for all of them.
+                before its turn comes is `changed`. What fails by then is a warning, with `strict` too. The next backup
+                of this object waits for all of them.
 
         Returns:
             What was stored; `queued` is what follows. Its `experiment` is None where nothing was: on other ranks, in child processes, with

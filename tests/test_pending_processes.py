@@ -128,7 +128,9 @@ def test_k14_the_exit_waits(training: Training, tmp_path: Path, end: str, code: 
     """K14: a script that ends, however, ends when its backup is whole; its exit code is its own."""
     process = training.start(end)
     assert training.status() == ("pending", NAMES)
-    waiting = ">> tensortime: the backup is not whole yet: 3 large files, 6.3 MB to store; Ctrl-C ends that\n"
+    waiting = (
+        ">> tensortime: the backup is not whole yet, large files to store: 3 (6.3 MB); Ctrl-C ends that\n"
+    )
     if code == 0:  # in a log, who has to wait is told why
         stream = process.stderr
         assert stream is not None
@@ -147,7 +149,7 @@ def test_on_a_terminal_the_exit_shows_progress(training: Training) -> None:
     """A bar, which goes when all is stored."""
     training.tree.file("train.py", TRAIN.encode())
     child = spawn("train.py", cwd=training.root, variables=training.variables)
-    child.expect("not whole yet: 3 large files")
+    child.expect("not whole yet, large files to store: 3")
     child.expect(r"storing \[ +\]   0% of 6.3 MB")
     training.gate.touch()
     child.expect("\r\x1b\\[K")
