@@ -616,6 +616,7 @@ CHINESE: dict[str, str] = {
     "tensortime verify tells more": "详情见 tensortime verify",
     "tensortime verify tells more; nothing was changed": "详情见 tensortime verify；什么也没有改动",
     "tensortime {verb} --help shows how it is called": "用法见 tensortime {verb} --help",
+    "that is written {word}": "应写成 {word}",
     "the Python of then is not here: {path}; now it is {now}": "当时的 Python 不在这里：{path}；现在用 {now}",
     "the backup before this command was given up after {seconds} s; tensortime backup makes one": "命令前的备份超过 {seconds} 秒，已放弃；可用 tensortime backup 备份",
     "the backup is not whole yet, large files to store: {files} ({size}); Ctrl-C ends that": "备份还不完整，要存储的大文件：{files} 个（{size}）；按 Ctrl-C 结束",

@@ -34,12 +34,12 @@ LAYERS = """
     extraction  purging  health  exporting  importing  isolation  reproduction
     snapshot  checkout  editing  stored  present  usage  clearance  fsck  prune
     repair  grace  backlog
-    garbage  supplement
+    garbage  supplement  folding
     publication  census  reading  repacking  leftovers
     ongoing  overlooked
     commits  destination  reach  trash  selection
     intake  worktrees  session  language  query
-    history  project  scan  folding  hardlinks  comparison  retention  outcome
+    history  project  scan  hardlinks  comparison  retention  outcome
     walk  recipe
     glances
     metricfiles  findings  hunks  conditions  pairs  inventory  verdict

@@ -160,8 +160,8 @@ def test_a_broken_store_offers_nothing(tmp_path: Path) -> None:
     """Damage, a broken configuration: completion is not the place to hear of it."""
     tree = Tree(tmp_path / "p").file("train.py")
     api.backup(directory=tree.root, name="x")
-    (tree.root / "tensortime/.shadow/HEAD").unlink()
-    (tree.root / "tensortime/.shadow/config").write_text("[[[")
+    shutil.rmtree(tree.root / "tensortime/.shadow/objects")
+    (tree.root / "tensortime/.shadow/config").unlink()
     assert offers("show", "", cwd=tree.root) == {}
     tree.file("tensortime.toml", b"lang = [[[")
     assert offers("show", "", cwd=tree.root) == {}
