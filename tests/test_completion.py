@@ -1,5 +1,6 @@
 """`tensortime completion`: what is offered for the words typed so far, as shells ask for it."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
