@@ -150,6 +150,8 @@ class Totals:
     staging: int
     free: int
     """Bytes that the disk has left."""
+    records: int = 0
+    """Bytes of what experiments have appended, beside what backups hold of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,6 +106,7 @@ def totals_text(report: UsageReport, width: int, tr: Translator) -> list[str]:
         (all_of.linked, tr("of these hard links to files of yours: no removal frees them")),
         (all_of.unreached, tr("needed by nothing: tensortime gc frees it")),
         (all_of.others, tr("kept by restored folders, pins and branches alone")),
+        (all_of.records, tr("what experiments appended: tm.record, the output of tensortime run")),
         (all_of.cache, tr("stat cache, may be deleted")),
         (all_of.staging, tr("staging of running or interrupted backups")),
     ]

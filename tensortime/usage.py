@@ -135,6 +135,7 @@ def totals_of(
         cache=disk_bytes(store.path(".cache")),
         staging=disk_bytes(store.path(".tmp")),
         free=fsops.free_space(store.folder)[0],
+        records=disk_bytes(store.path(".records")),
     )
 
 

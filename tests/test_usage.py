@@ -87,6 +87,7 @@ def test_totals(project: Path) -> None:
     """Objects and packs as `du -s` counts them, the trash, the stat cache; restored folders apart, as the user's."""
     tensortime.restore("a", directory=project)
     tensortime.rm(["b"], directory=project)
+    Tree(project / "tensortime/.records/a").file("records.jsonl", b'{"loss": 1}\n')
     report = tensortime.du(directory=project)
     totals = report.totals
 
@@ -96,6 +97,7 @@ def test_totals(project: Path) -> None:
 
     assert (totals.objects, totals.object_count) == (blocks(".objects"), 4)
     assert (totals.packs, totals.pack_count) == (blocks(".shadow/objects"), 4)
+    assert totals.records == blocks(".records") > 0
     assert (totals.cache, totals.staging) == (blocks(".cache"), blocks(".tmp"))
     assert (totals.trash, totals.trashed) == (near(350 * BLOCK), 1)
     assert totals.free > 0 and totals.linked == 0
