@@ -6,11 +6,13 @@ python crowd.py STORE FOLDER SEED SECONDS COUNT
 import hashlib
 import importlib
 import json
+import multiprocessing
 import os
 import pkgutil
 import random
 import shutil
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -22,10 +24,13 @@ from tensortime import api, folding, fsops, grace
 from tensortime.errors import TensorTimeError
 
 UNTRUSTED = "UNTRUSTED"
-"""With this variable it is as on NFS, where no lock tells who else is there, and a second stands for gc's day."""
+"""With this variable it is as on NFS, where no lock tells who else is there, and a round stands for gc's day."""
 
 STEPS = {"backup": 6, "restore": 3, "rm": 3, "gc": 2, "undelete": 1, "verify": 1, "log": 1}
 """What may come next, and how often. Packs are folded by every backup that finds more than a few."""
+
+ROUND = 2.0
+"""Seconds in which steps begin. Where locks are trusted gc wants the store for itself: it comes first in a round."""
 
 LARGE = 1 << 20
 SHARED, SHARERS_FROM = "project-shared", 12
@@ -185,28 +190,68 @@ class Member:
         else:
             self.tell("stays", place.name, str(report.commit), {}, began)
 
-    def run(self, seconds: float) -> None:
-        """Steps until the time is over; the last, when the others become fewer, is a gc."""
-        end = time.monotonic() + seconds
+    def run(self, rounds: "Rounds") -> None:
+        """Round after round, until the time is over; two begin each with a gc."""
         self.step("backup")
-        while time.monotonic() < end:
-            self.count += 1
-            self.step(self.random.choices(list(STEPS), list(STEPS.values()))[0])
-            time.sleep(self.random.random() ** 2)
-        self.step("gc")
+        while rounds.go_on():
+            if self.number < 2:
+                self.step("gc")
+            while rounds.is_on():
+                self.count += 1
+                self.step(self.random.choices(list(STEPS), list(STEPS.values()))[0])
+                time.sleep(self.random.random() ** 2)
+
+
+class Rounds:
+    """Between two rounds no step is under way: without trusted locks a round stands for the day that gc waits."""
+
+    def __init__(self, seconds: float, count: int) -> None:
+        self.end = time.monotonic() + seconds
+        context = multiprocessing.get_context("fork")
+        self.began, self.began_ns = context.Value("d", 0.0), context.Value("q", 0)
+        self.over = context.Value("b", 0)
+        self.meeting = context.Barrier(count, self.begin)
+
+    def begin(self) -> None:
+        """What one of the processes does when all have met."""
+        self.began.value, self.began_ns.value = time.monotonic(), time.time_ns()
+        self.over.value = time.monotonic() > self.end
+
+    def go_on(self) -> bool:
+        """Wait for all others; whether there is another round."""
+        self.meeting.wait()
+        return not self.over.value
+
+    def is_on(self) -> bool:
+        """Whether the round lasts on."""
+        return time.monotonic() < self.began.value + ROUND
 
 
 def storm(store: Path, folder: Path, seed: str, seconds: float, count: int) -> int:
     """Let so many processes work at one store."""
     folding.MOST_PACKS = 5
+    rounds, is_old = Rounds(seconds, count), grace.is_ripe
     if UNTRUSTED in os.environ:
         fsops.trusts_locks = lambda path: False
-        grace.GRACE_NS = 1_000_000_000
+        grace.GRACE_NS = 0
+        grace.is_ripe = lambda mark, now, oldest: (
+            mark.since_ns < rounds.began_ns.value and is_old(mark, now, oldest)
+        )
     (folder / SHARED).mkdir()
     for number in range(8):
         (folder / SHARED / f"small-{number}").write_bytes(b"0 %d " % number * (200 + number))
         (folder / SHARED / f"large-{number}").write_bytes(b"0 %d " % number * (LARGE // 4))
-    return together(count, lambda number: Member(store, folder, seed, number).run(seconds))
+
+    def work(number: int) -> None:
+        try:
+            Member(store, folder, seed, number).run(rounds)
+        except threading.BrokenBarrierError:
+            pass  # another has failed
+        except BaseException:
+            rounds.meeting.abort()
+            raise
+
+    return together(count, work)
 
 
 def array(journal: Path, count: int) -> int:
