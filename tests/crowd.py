@@ -224,7 +224,7 @@ class Rounds:
 
     def is_on(self) -> bool:
         """Whether the round lasts on."""
-        return time.monotonic() < self.began.value + ROUND
+        return bool(time.monotonic() < self.began.value + ROUND)
 
 
 def storm(store: Path, folder: Path, seed: str, seconds: float, count: int) -> int:
