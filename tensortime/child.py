@@ -14,6 +14,7 @@ import select
 import signal
 import sys
 import termios
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from tensortime.errors import Message, message
 from tensortime.outputlog import OutputLog
 from tensortime.relay import Relay
 
+GLANCE = 0.1
+"""Seconds between two looks at a command whose end nothing tells."""
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 LINGER = 0.5
 """Seconds that the output of a command that ended is still waited for: who it left behind may hold it open."""
@@ -59,11 +62,12 @@ def run_command(
 ) -> Ending:
     """Run a command to its end and tell how it ended; what it writes goes where ours goes, and into the log.
 
-    Only from the main thread: signals that come are the command's. The caller closes the log.
+    The signals that come are the command's; in another thread than the main one they are not ours to pass on. The
+    caller closes the log.
     """
     order = Order(words, folder, environment)
     started = time.time_ns()
-    has_terminal = log is not None and is_on_one_terminal()
+    has_terminal = log is not None and is_main_thread() and is_on_one_terminal()
     with Signals((*PASSED_ON, signal.SIGTSTP) if has_terminal else PASSED_ON) as signals:
         command = hosted(order, log, signals) if has_terminal and log else Plain(order, log)
         try:
@@ -140,6 +144,8 @@ class Signals:
         self.fd, self._bell = os.pipe()
         os.set_blocking(self.fd, False)
         os.set_blocking(self._bell, False)
+        if not is_main_thread():
+            return self
         self._bell_before = signal.set_wakeup_fd(self._bell, warn_on_full_buffer=False)
         for number in (*self.passed_on, *NOTICED):
             before = signal.getsignal(number)
@@ -152,7 +158,8 @@ class Signals:
     def __exit__(self, *_: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, signal.SIG_DFL if before is None else before)
-        signal.set_wakeup_fd(self._bell_before)
+        if is_main_thread():
+            signal.set_wakeup_fd(self._bell_before)
         os.close(self.fd)
         os.close(self._bell)
 
@@ -199,7 +206,7 @@ class Plain:
         self.outputs: list[Relay] = []
         self.inputs: list[Relay] = []
         self.watched: list[int] = []
-        self.patience: float | None = None
+        self.patience = None if is_main_thread() else GLANCE
         self._screens: list[tuple[int, int]] = []
         self._keyboard = -1
         with contextlib.suppress(OSError):
@@ -321,6 +328,11 @@ def patience(command: Hosted | Plain, deadline: float | None, is_writing: bool) 
     if deadline is None:
         return command.patience
     return None if is_writing else max(0.0, deadline - time.monotonic())
+
+
+def is_main_thread() -> bool:
+    """Whether we are in the thread that gets the signals."""
+    return threading.current_thread() is threading.main_thread()
 
 
 def is_on_one_terminal() -> bool:

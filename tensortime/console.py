@@ -96,6 +96,7 @@ class Hosted:
         self._leader = self._reports = -1
         self._master, slave = os.openpty()
         self._keys = Relay(0, self._master, self._watch)
+        self._keys.is_screen = True
         self._screen = Relay(self._master, 1, keep)
         self.outputs = [self._screen]
         self._dress()

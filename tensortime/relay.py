@@ -17,7 +17,8 @@ class Relay:
         self.pending = b""
         self.is_open = True
         """Whether more may come."""
-        self._is_screen = os.isatty(target)
+        self.is_screen = os.isatty(target)
+        """Whether the target is a terminal: when that hangs up, what is written is still kept."""
         self._is_deaf = False
 
     def take(self) -> int:
@@ -45,8 +46,8 @@ class Relay:
             return
         except OSError:
             self.pending = b""
-            # A terminal that hung up: SIGHUP tells it, and what is still written is kept.
-            self._is_deaf = self._is_screen
+            # A terminal hung up: SIGHUP tells that.
+            self._is_deaf = self.is_screen
             if not self._is_deaf:
                 self.close()
 

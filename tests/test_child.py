@@ -4,11 +4,15 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from running import BARE, RUN, command_line, ending_in, log_in, piped, python, variables
+
+from tensortime.child import run_command
+from tensortime.outputlog import OutputLog
 
 
 @pytest.mark.parametrize(
@@ -195,3 +199,36 @@ def test_without_a_log_nothing_stands_between(tmp_path: Path) -> None:
     script += "sys.exit(run_command(words, folder='.', environment=os.environ, log=None).exit_code)"
     first, second = piped(BARE, python(script), tmp_path).stdout.split()
     assert first == second
+
+
+def test_in_another_thread(tmp_path: Path) -> None:
+    """No signal tells there that the command has ended; it is seen all the same."""
+    endings = []
+    log = OutputLog(tmp_path / "output.log")
+
+    def run() -> None:
+        words = ["sh", "-c", "exec >&- 2>&-; sleep 0.05; exit 3"]
+        endings.append(run_command(words, folder=str(tmp_path), environment=os.environ, log=log))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join(20)
+    log.close()
+    assert [one.exit_code for one in endings] == [3]
+
+
+def test_what_a_killed_runner_leaves(tmp_path: Path) -> None:
+    """Whatever was written until then is in the log already."""
+    script = "import time; print('epoch 1', flush=True); input(); print('epoch 2', flush=True)"
+    with subprocess.Popen(
+        command_line(RUN, python(script), tmp_path),
+        env=variables(),
+        cwd=tmp_path,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"epoch 1\n"
+        process.kill()
+        process.wait()
+        assert log_in(tmp_path) == b"epoch 1\n"

@@ -125,22 +125,42 @@ def test_it_holds_what_was_there(tool: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "named"),
+    ("tool", "line", "named"),
     [
-        ("no-such-thing==1.0", "no-such-thing==1.0 cannot be installed: "),
-        ("tiny-data==9.9", "tiny-data==9.9 cannot be installed: "),
-        ("far-away @ file:///nowhere/far_away-1.0-py3-none-any.whl", "far-away cannot be installed: "),
+        ("pip", "no-such-thing==1.0", "no-such-thing==1.0"),
+        ("uv", "no-such-thing==1.0", "no-such-thing==1.0"),
+        ("uv", "tiny-data==9.9", "tiny-data==9.9"),
+        ("uv", "far-away @ file:///nowhere/far_away-1.0-py3-none-any.whl", "far-away"),
     ],
+    indirect=["tool"],
 )
 def test_what_cannot_be_installed_is_named(line: str, named: str, tool: str, tmp_path: Path) -> None:
     """One line with the package, what the installer said as the hint; nothing is left."""
     with pytest.raises(TensorTimeError) as caught:
         environment_for(listed("Tiny.Net==0.3", line), HERE, Listener())
-    assert str(caught.value).startswith(named)
+    assert str(caught.value).startswith(f"{named} cannot be installed: ")
     assert "\n" not in str(caught.value) + str(caught.value.hint)
     assert str(caught.value.hint).startswith(f"{tool} said: ")
     assert caught.value.exit_code == 1
     assert environments(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "ERROR: Could not install packages: [Errno 2] No such file: '/x/tiny_net-0.3-py3-none-any.whl'",
+        "  error: subprocess-exited-with-error\n  error: command 'gcc' failed\nERROR: Failed building wheel for Tiny.Net\n"
+        "ERROR: Failed to build installable wheels for some pyproject.toml based projects",
+        "error: Failed to fetch: `https://host/simple/tiny-net/`\n  Caused by: tcp connect error",
+        "error: Failed to build `tiny-net==0.3`\n  cause: The build backend returned an error",
+        "cause: Because there is no version of tiny-net==0.3 and you require tiny-net==0.3, we can conclude that",
+    ],
+)
+def test_how_installers_name_a_package(said: str) -> None:
+    """Whatever words they find for it."""
+    problem = rebuilding.not_installed(said, ["tiny-data==1.0", "Tiny.Net==0.3"], "pip")
+    assert str(problem).startswith("Tiny.Net==0.3 cannot be installed: ")
+    assert "\n" not in str(problem)
 
 
 @pytest.mark.parametrize("tool", ["uv"], indirect=True)
@@ -203,7 +223,7 @@ def test_what_was_installed_from_a_folder(tool: str, tmp_path: Path) -> None:
         environment_for(listed("# Editable install (gone==1)", "-e /gone"), HERE, Listener())
 
 
-@pytest.mark.parametrize("tool", ["pip"], indirect=True)
+@pytest.mark.parametrize("tool", ["uv"], indirect=True)
 def test_a_python_that_is_not_here(tool: str, tmp_path: Path) -> None:
     """The nearest one is used, and that is said; as are conda's packages."""
     made = environment_for(
