@@ -158,3 +158,14 @@ def test_a_full_disk_ends_the_log_alone(tmp_path: Path) -> None:
     assert log.bytes == 4
     (tmp_path / "file").write_bytes(b"")
     assert logged(tmp_path / "file" / "log", b"x\n").problem is not None
+
+
+def test_a_line_without_end_does_not_wait(tmp_path: Path) -> None:
+    """A bar of dots is on disk as it grows, but for a few of them, whether spaces part them or not."""
+    for dots in (b"." * 70_000, b". " * 35_000):
+        log = OutputLog(tmp_path / "log")
+        log.write(dots)
+        assert (tmp_path / "log").stat().st_size >= len(dots) - outputlog.HELD
+        log.close()
+        assert (tmp_path / "log").read_bytes() == dots
+        (tmp_path / "log").unlink()
