@@ -206,10 +206,14 @@ def asked(words: Sequence[str]) -> "subprocess.CompletedProcess[str] | None":
 def ran(
     words: Sequence[str], *, folder: str = "", timeout: float | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a program to its end, with nothing that would lead it elsewhere; its output is kept."""
+    """Run a program to its end, with nothing that would lead it elsewhere; its output is kept.
+
+    In `folder`, if that is there: a project may say there where uv finds its packages. Python gets `-I` before `-m`, as
+    a `json.py` of the project is not Python's.
+    """
     return subprocess.run(
         words,
-        cwd=folder or None,
+        cwd=folder if os.path.isdir(folder) else None,
         env={key: value for key, value in os.environ.items() if key not in MISLEADING},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -238,7 +242,7 @@ def build(folder: str, base: str, wanted: Wanted, monitor: Monitor, worktree: st
     borrows = find_spec("pip") is not None and version_of(base).split(".")[:2] == [
         *map(str, sys.version_info[:2])
     ]
-    venv = [base, "-m", "venv", *(["--without-pip"] if borrows else [])]
+    venv = [base, "-I", "-m", "venv", *(["--without-pip"] if borrows else [])]
     venv = [uv, "venv", "--quiet", "--no-project", "--python", base] if uv else venv
     made = ran([*venv, folder])
     if made.returncode:
@@ -248,7 +252,7 @@ def build(folder: str, base: str, wanted: Wanted, monitor: Monitor, worktree: st
             hint=message("{tool} said: {lines}", tool=tool, lines=last_lines(made.stdout, SHOWN)),
         )
     python = os.path.join(folder, "bin", "python")
-    pip = [sys.executable, "-m", "pip", "--python", python] if borrows else [python, "-m", "pip"]
+    pip = [sys.executable, "-I", "-m", "pip", "--python", python] if borrows else [python, "-I", "-m", "pip"]
     pip = [uv, "pip"] if uv else [*pip, "--disable-pip-version-check", "--no-input"]
     target = ["--python", python] if uv else []
     if count:

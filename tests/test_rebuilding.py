@@ -101,13 +101,19 @@ def environments(tmp_path: Path) -> list[str]:
     return sorted(name for name in os.listdir(folder) if name != rebuilding.LOCKS) if folder.exists() else []
 
 
-def test_it_holds_what_was_there(tool: str, tmp_path: Path) -> None:
-    """The listed versions and nothing else, also where they need what is not listed; the second time at once."""
+def test_it_holds_what_was_there(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The listed versions and nothing else, also where they need what is not listed; the second time at once.
+
+    What the project's own modules are called does not matter.
+    """
     monitor = Listener()
+    for name in ("json.py", "pip.py", "venv.py"):
+        (tmp_path / name).write_text("raise SystemExit('not this one')\n")
+    monkeypatch.chdir(tmp_path)
     text = listed(
         "tiny-data==1.0", "Tiny.Net==0.3", "# Editable install (tensortime==0.1.9)", "-e /gone/tensortime"
     )
-    made = environment_for(text, HERE, monitor)
+    made = environment_for(text, HERE, monitor, worktree=str(tmp_path))
     assert made.is_new and made.version == VERSION and not made.differs and not made.path
     assert f"2 packages with {tool}" in monitor.said[0]
     assert answer(made, "tiny_data.version") == "1.0"
