@@ -85,11 +85,12 @@ def recipe_of(
     *,
     name: str,
     python: str | None = None,
+    path: Sequence[str] = (),
 ) -> Recipe:
     """How to do again in the folder `there` what a run.json of a project recorded, for the experiment `name`.
 
     `arguments`: in place of those behind the script; the whole command where none is recorded. `python`: another Python
-    than the recorded one. UsageError where the command cannot be known.
+    than the recorded one. `path`: folders that Python shall search first. UsageError where the command cannot be known.
     """
     words = words_of(run, arguments, name)
     cwd = run.get("cwd")
@@ -109,6 +110,10 @@ def recipe_of(
     recipe = Recipe(
         (program, *(then.word(word) for word in words[1:])), inside or there, variables_of(run, then, environ)
     )
+    if path:
+        first = [*path, *filter(None, [recipe.environment.get("PYTHONPATH")])]
+        environ = {**recipe.environment, "PYTHONPATH": os.pathsep.join(first)}
+        recipe = replace(recipe, environment=environ)
     return with_python(replace(recipe, notes=tuple(notes)), run, python)
 
 

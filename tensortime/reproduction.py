@@ -125,4 +125,7 @@ def causes_between(store: Store, recorded: Recorded, new: Target, *, same_comman
     before = replace(before, params=old_facts.params if known else None)
     after = replace(after, params=new_facts.params if known else None)
     causes = compare(before, after).causes
+    # Where modules are searched is decided by the rerun: the same places, as the new folder has them.
+    surroundings = tuple(one for one in causes.environment if one.key != "PYTHONPATH")
+    causes = replace(causes, environment=surroundings)
     return replace(causes, command=None) if same_command else causes

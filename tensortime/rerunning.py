@@ -7,16 +7,17 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tensortime import checkout, history, isolation, running
-from tensortime.errors import TensorTimeError, UsageError, message
+from tensortime.errors import Message, TensorTimeError, UsageError, message
 from tensortime.history import Target
 from tensortime.ignoring import Matcher
 from tensortime.lookup import PathLike, locate, resolve, store_trouble
 from tensortime.monitor import SILENT, Monitor
 from tensortime.names import LONGEST_NAME, ExperimentName, cut, free_name
+from tensortime.packages import wanted_by
 from tensortime.project import Place
 from tensortime.ranks import is_off
 from tensortime.recipe import Recipe, recipe_of, refuse_unusable
@@ -25,6 +26,7 @@ from tensortime.reproduction import Recorded, causes_between, compare_outputs, r
 from tensortime.store import Store, open_store
 from tensortime.suspects import suspects_of
 from tensortime.verdict import RerunReport
+from tensortime.worktrees import is_inside
 
 ENDING = "-rerun"
 """Ends the name of what was run again."""
@@ -94,17 +96,16 @@ def rerun(
                 name=target.experiment.name,
             ),
         )
-    python = rebuilt(again, monitor) if rebuild else None
-    recipe = recipe_of(
-        again.recorded.run,
-        again.project,
-        again.folder,
-        arguments,
-        os.environ,
-        name=target.experiment.name,
-        python=python,
-    )
-    report = run_in_worktree(again, recipe, on_begun, monitor)
+    known = again.recorded.run, again.project, again.folder, arguments, os.environ
+    recipe_of(
+        *known, name=target.experiment.name
+    )  # what cannot be run again is told before anything is restored
+    with worktree_of(again, monitor):
+        wanted = environment_of(again, rebuild, monitor)
+        recipe = recipe_of(*known, name=target.experiment.name, python=wanted.python, path=wanted.path)
+        report = run_in_worktree(
+            again, replace(recipe, notes=(*wanted.notes, *recipe.notes)), on_begun, monitor
+        )
     done = reported(again, recipe, report)
     if not done.interrupted:
         bar = Bar(rtol, Matcher.of("--ignore", ignore).covers) if verify else None
@@ -132,44 +133,47 @@ def named(target: Target) -> str:
     return f"{target.experiment.name}:{target.number}"
 
 
-def rebuilt(again: Repetition, monitor: Monitor) -> str:
-    """The Python of an environment made of the recorded packages."""
-    from tensortime.rebuilding import cache_folder, environment_for  # only --env pays for it
+@dataclass(frozen=True)
+class Environment:
+    """The Python that the command gets, where it is not simply the recorded one."""
+
+    python: str | None = None
+    path: tuple[str, ...] = ()
+    """What was installed from the project's own folder, as the worktree has it."""
+    notes: tuple[Message, ...] = ()
+
+
+def environment_of(again: Repetition, rebuild: bool, monitor: Monitor) -> Environment:
+    """The environment of the command: of then, or with `rebuild` made anew of the recorded packages."""
+    from tensortime import rebuilding  # only a rerun pays for it
 
     packages, python = again.recorded.packages, again.recorded.run.get("python")
-    if packages is None:
+    if rebuild and packages is None:
         raise TensorTimeError(
             "{experiment} did not record its packages", experiment=again.asked, hint="leave --env out"
         )
-    return environment_for(
-        packages, python if isinstance(python, Mapping) else {}, cache_folder(os.environ), monitor
+    facts, places = (
+        python if isinstance(python, Mapping) else {},
+        {"project": again.project, "worktree": again.folder},
     )
+    if rebuild:
+        made = rebuilding.environment_for(packages or b"", facts, monitor, **places)
+        return Environment(made.python, made.path, made.differs)
+    with contextlib.suppress(TensorTimeError):
+        # A list that cannot be read says nothing of the project itself.
+        own = [one for one in wanted_by(packages or b"").editables if is_inside(one.folder, again.project)]
+        return Environment(path=rebuilding.parted(own, **places)[0])
+    return Environment()
 
 
-def run_in_worktree(
-    again: Repetition, recipe: Recipe, on_begun: Callable[[str, BackupReport], None], monitor: Monitor
-) -> RunReport:
-    """Restore the inputs and run the command; where it could not start, the worktree is removed again."""
+@contextlib.contextmanager
+def worktree_of(again: Repetition, monitor: Monitor) -> Iterator[None]:
+    """Restore the inputs; where the command cannot be started after all, the worktree is removed again."""
     store, inputs = again.store, again.recorded.inputs
     with store_trouble(store.folder), history.damage_in(inputs):
         checkout.restore(store, again.place.project, inputs, again.folder, "auto", monitor)
     try:
-        with contextlib.suppress(OSError):
-            isolation.learn(store, inputs, again.folder)
-        refuse_unusable(recipe)
-        for note in recipe.notes:
-            monitor.warn(note)
-        return running.run(
-            recipe.words,
-            name=again.name,
-            add=[os.path.join(again.folder, os.fsdecode(path)) for path in again.recorded.top_outputs],
-            alone=True,
-            directory=recipe.folder,
-            store=store.folder,
-            environment=recipe.environment,
-            on_begun=lambda begun: on_begun(again.folder, begun),
-            monitor=monitor,
-        )
+        yield
     except BaseException:
         # What raises has not started the command: a command that ran is reported, however it ended.
         with contextlib.suppress(TensorTimeError, OSError):
@@ -177,6 +181,28 @@ def run_in_worktree(
         raise
     finally:
         store.give_to_owner()
+
+
+def run_in_worktree(
+    again: Repetition, recipe: Recipe, on_begun: Callable[[str, BackupReport], None], monitor: Monitor
+) -> RunReport:
+    """Run the command in the restored worktree, between two backups of a new experiment."""
+    with contextlib.suppress(OSError):
+        isolation.learn(again.store, again.recorded.inputs, again.folder)
+    refuse_unusable(recipe)
+    for note in recipe.notes:
+        monitor.warn(note)
+    return running.run(
+        recipe.words,
+        name=again.name,
+        add=[os.path.join(again.folder, os.fsdecode(path)) for path in again.recorded.top_outputs],
+        alone=True,
+        directory=recipe.folder,
+        store=again.store.folder,
+        environment=recipe.environment,
+        on_begun=lambda begun: on_begun(again.folder, begun),
+        monitor=monitor,
+    )
 
 
 def reported(again: Repetition, recipe: Recipe, report: RunReport) -> RerunReport:

@@ -26,13 +26,20 @@ sys.exit(int(os.environ.get("ENDS", "0")))
 """
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Tree:
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project with a small training, and one run of it called `base`."""
-    tree = Tree(tmp_path / "lab").file("train.py", WRITES)
+    tree = Tree(tmp_path_factory.mktemp("made") / "lab").file("train.py", WRITES)
     done = run_cli("run", "--name", "base", "--", sys.executable, "train.py", "--lr", "1", cwd=tree.root)
     assert done.returncode == 0, done.stderr
-    return tree
+    return tree.root
+
+
+@pytest.fixture
+def lab(trained: Path, tmp_path: Path) -> Tree:
+    """The same, moved to another place since."""
+    shutil.copytree(trained, tmp_path / "lab", symlinks=True)
+    return Tree(tmp_path / "lab")
 
 
 def rerun(tree: Tree, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -190,6 +197,70 @@ def test_a_rerun_can_be_run_again(lab: Tree) -> None:
     done = rerun(lab, "base-rerun", "--verify")
     assert "reproduced bit for bit" in done.stdout, done.stderr
     assert "recorded as base-rerun-2 (from base-rerun:1)" in done.stdout
+
+
+# --- the environment
+
+
+@pytest.fixture
+def venv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A virtual environment with nothing in it; whoever wants to install something finds no index."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    for name in ("PIP_NO_INDEX", "UV_OFFLINE", "UV_NO_CONFIG"):
+        monkeypatch.setenv(name, "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    links = Tree(tmp_path / "links").symlink("uv", f"{os.path.dirname(sys.executable)}/uv").root
+    monkeypatch.setenv("PATH", f"{links}:/usr/bin:/bin")
+    return tmp_path / "venv"
+
+
+def installed(venv: Path, name: str, url: str | None = None) -> Path:
+    """Let a virtual environment seem to have a package, with `url` in place; returns where its packages are."""
+    packages = next((venv / "lib").glob("python*/site-packages"))
+    Tree(packages / f"{name}-1.0.dist-info").file(
+        "METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n".encode()
+    )
+    if url is not None:
+        direct = {"url": url, "dir_info": {"editable": True}}
+        (packages / f"{name}-1.0.dist-info/direct_url.json").write_text(json.dumps(direct))
+    return packages
+
+
+def test_it_can_run_in_an_environment_that_is_built_again(tmp_path: Path, venv: Path) -> None:
+    """Of the recorded packages; the one of then need not be there any more."""
+    tree = Tree(tmp_path / "p").file("train.py", WRITES)
+    run_cli("run", "--name", "base", "--", venv / "bin/python", "train.py", cwd=tree.root)
+    shutil.rmtree(venv)
+    done = rerun(tree, "base", "--verify", "--env")
+    assert "reproduced bit for bit (2 outputs)" in done.stdout, done.stderr
+    assert (
+        f"{tmp_path}/cache/tensortime/environments/"
+        in api.show("base-rerun", directory=tree.root).run["python"]["executable"]
+    )  # type: ignore[index]
+
+
+def test_packages_that_cannot_be_installed_leave_nothing_behind(tmp_path: Path, venv: Path) -> None:
+    """One line that names the first; exit code 1."""
+    tree = Tree(tmp_path / "p").file("train.py", WRITES)
+    installed(venv, "nobody-has-this")
+    run_cli("run", "--name", "base", "--", venv / "bin/python", "train.py", cwd=tree.root)
+    done = rerun(tree, "base", "--env")
+    assert (done.returncode, "nobody-has-this" in done.stderr) == (1, True)
+    assert "Traceback" not in done.stderr
+    assert left_behind(tree) == ([], [])
+
+
+def test_what_is_installed_from_the_project_is_that_of_then(tmp_path: Path, venv: Path) -> None:
+    """`pip install -e .` leads into the project as it is now: the worktree comes first."""
+    code = b"import mine; open('out.txt', 'w').write(mine.VALUE)\n"
+    tree = Tree(tmp_path / "p").file("train.py", code).file("src/mine.py", b"VALUE = 'then'\n").file("bin/x")
+    packages = installed(venv, "mine", (tree.root).as_uri())
+    (packages / "mine.pth").write_text(f"{tree.root}/src\n")
+    run_cli("run", "--name", "base", "--", venv / "bin/python", "train.py", cwd=tree.root)
+    tree.file("src/mine.py", b"VALUE = 'now'\n")
+    done = rerun(tree)
+    assert done.stdout.splitlines()[0] == "reproduced bit for bit (1 output)", done.stderr
+    assert "PYTHONPATH" not in done.stdout
 
 
 # --- what cannot be run again
