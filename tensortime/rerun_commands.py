@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from tensortime import rerunning
 from tensortime.commands import Common, answer, put_json, put_long, shortest
-from tensortime.reports import BackupReport
+from tensortime.redaction import redact_arguments
+from tensortime.rerunning import Begun
 from tensortime.running_commands import stdout_for_document
 from tensortime.terminal import TerminalMonitor, is_terminal, terminal_width, wants_colour, write_line
-from tensortime.text import LONG
+from tensortime.text import LONG, printable, quoted
 
 
 def rerun(
@@ -25,9 +26,11 @@ def rerun(
     """`tensortime rerun`; with `--verify` its exit code is the verdict, else the command's."""
 
     def work(monitor: TerminalMonitor) -> int:
-        def on_begun(folder: str, begun: BackupReport) -> None:
+        def on_begun(begun: Begun) -> None:
             monitor.clear()
-            told = common.tr("{name} runs in {path}", name=begun.experiment, path=shortest(folder))
+            words = " ".join(quoted(word) for word in redact_arguments(begun.words))
+            facts = {"path": printable(shortest(begun.folder)), "command": printable(words)}
+            told = common.tr("{name} runs in {path}: {command}", name=begun.experiment, **facts)
             write_line(sys.stderr, monitor.prefix + told)
 
         kept = stdout_for_document() if common.as_json else None

@@ -4,6 +4,7 @@ inputs of the backup ──> worktree ──> the recorded command ──> a new
 """
 
 import contextlib
+import math
 import os
 import re
 import time
@@ -21,7 +22,7 @@ from tensortime.packages import wanted_by
 from tensortime.project import Place
 from tensortime.ranks import is_off
 from tensortime.recipe import Recipe, recipe_of, refuse_unusable
-from tensortime.reports import BackupReport, RunReport
+from tensortime.reports import RunReport
 from tensortime.reproduction import Recorded, causes_between, compare_outputs, read_recorded
 from tensortime.store import Store, open_store
 from tensortime.suspects import suspects_of
@@ -53,6 +54,15 @@ class Repetition:
         return named(self.recorded.asked)
 
 
+@dataclass(frozen=True)
+class Begun:
+    """What is about to start."""
+
+    experiment: ExperimentName | None
+    folder: str
+    words: tuple[str, ...]
+
+
 def rerun(
     experiment: str,
     arguments: Sequence[str] = (),
@@ -64,7 +74,7 @@ def rerun(
     ignore: Sequence[str] = (),
     directory: PathLike | None = None,
     store: PathLike | None = None,
-    on_begun: Callable[[str, BackupReport], None] = lambda *_: None,
+    on_begun: Callable[[Begun], None] = lambda _: None,
     monitor: Monitor = SILENT,
 ) -> RerunReport:
     """Restore the inputs of a backup into a new worktree, run its command there, record that as a new experiment.
@@ -72,10 +82,9 @@ def rerun(
     `arguments`: in place of those behind the recorded script. `verify`: compare every output with the recorded one;
     `rtol`: the relative difference up to which two numbers are close; `ignore`: patterns of outputs that are not
     compared. `rebuild`: in an environment made anew from the recorded list of packages. `into`: the new folder, default
-    `<store>/<name of the new experiment>`. `on_begun` is told of the folder and the first backup before the command
-    starts. Where the command cannot start nothing is left behind.
+    `<store>/<name of the new experiment>`. `on_begun` is told when the command is about to start. Where the command cannot start nothing is left behind.
     """
-    if not rtol >= 0:
+    if not (rtol >= 0 and math.isfinite(rtol)):
         raise UsageError(
             "{rtol} is no relative difference", rtol=rtol, hint="--rtol takes a number such as 1e-6"
         )
@@ -184,7 +193,7 @@ def worktree_of(again: Repetition, monitor: Monitor) -> Iterator[None]:
 
 
 def run_in_worktree(
-    again: Repetition, recipe: Recipe, on_begun: Callable[[str, BackupReport], None], monitor: Monitor
+    again: Repetition, recipe: Recipe, on_begun: Callable[[Begun], None], monitor: Monitor
 ) -> RunReport:
     """Run the command in the restored worktree, between two backups of a new experiment."""
     with contextlib.suppress(OSError):
@@ -200,7 +209,7 @@ def run_in_worktree(
         directory=recipe.folder,
         store=again.store.folder,
         environment=recipe.environment,
-        on_begun=lambda begun: on_begun(again.folder, begun),
+        on_begun=lambda backup: on_begun(Begun(backup.experiment, again.folder, recipe.words)),
         monitor=monitor,
     )
 
