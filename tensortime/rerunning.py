@@ -256,6 +256,9 @@ def judged(
         return done
     with store_trouble(again.store.folder):
         new = history.resolve(again.store.shadow, history.read_catalog(again.store.shadow), done.experiment)
+        if report.added is not None and not report.added.skipped:
+            with contextlib.suppress(TensorTimeError):  # it then stays a worktree of the inputs
+                isolation.advance(again.store, again.folder, new)
         causes = causes_between(again.store, again.recorded, new, same_command=same_command)
         done = replace(done, causes=suspects_of(causes))
         if bar is None:

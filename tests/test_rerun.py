@@ -73,7 +73,8 @@ def test_a_run_that_repeats_is_reproduced_bit_for_bit(lab: Tree) -> None:
     again = api.show("base-rerun", directory=lab.root)
     assert again.experiment.parent == "base:1"
     assert (lab.root / "tensortime/base-rerun.run/out/argv").read_text() == "--lr 1"
-    user_git("status", cwd=lab.root / "tensortime/base-rerun.run")
+    assert user_git("status", "--porcelain", cwd=lab.root / "tensortime/base-rerun.run") == ""
+    assert run_cli("rm", "--worktree", "base-rerun", cwd=lab.root).returncode == 0, "all of it is stored"
 
 
 def test_the_digits_example_repeats_bit_for_bit(tmp_path: Path) -> None:
