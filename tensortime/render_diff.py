@@ -114,14 +114,21 @@ def diff_text(report: DiffReport, style: Style, *, patch: bool = False) -> list[
     return lines
 
 
+def widest_name(names: Sequence[str]) -> int:
+    """The cells of a column of names: those that are wider than usual stand out of it."""
+    return max((width for name in names if (width := cells(printable(name))) <= WIDEST_NAME), default=0)
+
+
 def suspect_lines(causes: Causes, labels: int, style: Style) -> list[str]:
     """The causes that most likely explain the effects, where there is more than one to choose from."""
     tr, suspects = style.tr, suspects_of(causes)
     if len(suspects) < 2:
         return []
     lines = ["", style.paint(tr("LIKELIEST"), "heading")]
-    for one in suspects[:SUSPECTED]:
-        row = Row(printable(one.key), tr(one.why.template))
+    shown = suspects[:SUSPECTED]
+    width = widest_name([one.key for one in shown])
+    for one in shown:
+        row = Row(pad(printable(one.key), width), tr(one.why.template))
         lines += category(tr(one.category), [row], labels, style)
     return lines
 

@@ -4,9 +4,18 @@ from collections.abc import Iterator
 
 from tensortime.differences import ValueChange
 from tensortime.messages import Translator
-from tensortime.render_diff import SHOWN, Row, Style, category, closeness_text, fitted, value_rows
+from tensortime.render_diff import (
+    SHOWN,
+    Row,
+    Style,
+    category,
+    closeness_text,
+    fitted,
+    value_rows,
+    widest_name,
+)
 from tensortime.suspects import Suspect
-from tensortime.text import cells, printable
+from tensortime.text import cells, pad, printable
 from tensortime.verdict import CLOSE, DIFFERS, EXTRA, IDENTICAL, MISSING, OutputResult, RerunReport, line_of
 
 FILES = ("code", "data")
@@ -16,7 +25,9 @@ FILES = ("code", "data")
 def rerun_text(report: RerunReport, style: Style, shown_path: str) -> list[str]:
     """The whole answer; `shown_path`: the worktree as a person would type it."""
     tr = style.tr
-    lines = [] if report.outputs is None else [tr.text(line_of(report)), *output_lines(report, style)]
+    lines = (
+        [] if report.outputs is None else [printable(tr.text(line_of(report))), *output_lines(report, style)]
+    )
     lines += cause_lines(report, style)
     if report.experiment is not None:
         name, parent = printable(report.experiment), printable(report.parent)
@@ -72,19 +83,20 @@ def cause_lines(report: RerunReport, style: Style) -> list[str]:
     tr, causes = style.tr, report.causes
     if not causes:
         return []
-    lines = [tr("what differs between then and now, the likeliest cause first:")]
+    lines = [fitted(tr("what differs between then and now, the likeliest cause first:"), style)]
+    width = widest_name([one.key for one in causes[:SHOWN]])
     labels = max(cells(tr(one.category)) for one in causes) + 4
     for one in causes[:SHOWN]:
-        lines += category("  " + tr(one.category), [cause_row(one, tr)], labels, style)
+        lines += category("  " + tr(one.category), [cause_row(one, width, tr)], labels, style)
     if len(causes) > SHOWN:
         lines.append("  " + tr("… and {count} more", count=len(causes) - SHOWN))
     return lines
 
 
-def cause_row(one: Suspect, tr: Translator) -> Row:
+def cause_row(one: Suspect, width: int, tr: Translator) -> Row:
     """One of these."""
     why = tr(one.why.template)
     if one.category in FILES:
-        return Row(printable(one.key), f"{tr(one.change)}  ({why})")
+        return Row(pad(printable(one.key), width), f"{tr(one.change)}  ({why})")
     row = value_rows([ValueChange(one.key, one.change, one.old, one.new)], tr)[0]
-    return Row(row.what, row.how, f"{row.after}  ({why})")
+    return Row(pad(row.what, width), row.how, f"{row.after}  ({why})")
