@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import random
 import struct
 import sys
 import zipfile
@@ -400,3 +401,45 @@ def test_only_files_called_so_are_numeric() -> None:
         assert closeness.is_numeric(path)
     for path in (b"npy", b"a.npy/b", b"a.pt", b"a.npy.txt", b"\xff.bin", b".json.d/x"):
         assert not closeness.is_numeric(path)
+
+
+def damaged(data: bytes, seed: int) -> bytes:
+    """A file with some bytes changed, cut off, or put in."""
+    random_ = random.Random(seed)
+    found = bytearray(data)
+    for _ in range(random_.randint(1, 4)):
+        at = random_.randrange(len(found))
+        way = random_.randrange(4)
+        if way == 0:
+            found[at] = random_.randrange(256)
+        elif way == 1:
+            del found[at : at + random_.randint(1, 8)]
+        elif way == 2:
+            found[at:at] = random_.randbytes(4)
+        else:
+            found[at : at + 4] = random_.choice([b"\xff" * 4, b"\0" * 4, b"[[[[", b"9999"])
+        if not found:
+            found = bytearray(b"x")
+    return bytes(found)
+
+
+def test_no_damage_is_an_exception(tally: Callable[[str, int], None]) -> None:
+    """Files of every kind with bytes changed, removed and put in: an answer, or none, and at once."""
+    one = np.arange(6.0).reshape(2, 3)
+    files = {
+        "a.npy": npy(one),
+        "a.npz": npz(w=one, n=np.arange(3)),
+        "b.npz": npz(packed=True, w=one),
+        "a.safetensors": safetensors({"w": ("F32", [2], b"12345678"), "b": ("BF16", [1], b"12")}, {"a": "b"}),
+        "a.json": b'{"a": [1, 2.5, null], "b": {"c": "x"}}',
+        "a.csv": b'a,b\n1,"x"\n2.5,y\n',
+    }
+    tried = 0
+    for name, data in files.items():
+        for seed in range(300):
+            bad = damaged(data, seed)
+            found = compared(name, data, bad)
+            again = compared(name, bad, data)
+            assert (found is None) == (again is None), (name, seed)
+            tried += 2
+    tally("damaged numeric files", tried)
