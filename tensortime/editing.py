@@ -100,6 +100,7 @@ def remove_tags(store: Store, experiment: Experiment, tags: Sequence[str]) -> No
     with store.in_use():
         for tag in tags:
             store.shadow.delete_ref(tag_ref(experiment, tag))
+        store.sync_refs()
 
 
 def tag_name(tag: str) -> str:

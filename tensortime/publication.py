@@ -434,7 +434,7 @@ def report_of(session: Session, begun: Begun, commit: Oid, gathered: Gathered, p
 
 
 def sync_ref(store: Store, ref: str) -> None:
-    """Make a new ref survive a power loss: its content (git does that since 2.36) and its name."""
+    """Make a new ref survive a power loss: its content (git does that since 2.36), its name, and those of new folders."""
     path = os.path.join(os.fsencode(store.path(".shadow")), bytes_of(ref))
     # Gone already where somebody packed the refs meanwhile, which syncs them.
     with contextlib.suppress(OSError):
@@ -444,3 +444,5 @@ def sync_ref(store: Store, ref: str) -> None:
         finally:
             os.close(fd)
         fsops.sync_folder(os.path.dirname(path))
+    if not ref.startswith(history.EXPERIMENTS):
+        store.sync_refs()  # its folder may be as new as it is

@@ -36,6 +36,8 @@ class Operation(NamedTuple):
     """What must have been reached in the end."""
     ready: Callable[[Path], None] = lambda _: None
     """What has to be there first."""
+    promised: Callable[[Path], bool] = lambda _: True
+    """What is so from the moment on at which it said that it had ended."""
 
 
 FOLD = (
@@ -49,6 +51,11 @@ def fold(project: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folding, "MOST_PACKS", 2)
         api.backup(directory=project, name="new")
+
+
+def has_new(project: Path) -> bool:
+    """The backup is there."""
+    return "new" in names(project)
 
 
 def never_backed_up(project: Path) -> None:
@@ -102,17 +109,24 @@ OPERATIONS = {
         lambda at: api.backup(directory=at, name="new"),
         (),
         ready=never_backed_up,
+        promised=has_new,
     ),
     "backup": Operation(
-        ["backup", "--name", "new"], lambda at: api.backup(directory=at, name="new"), ("base", "other")
+        ["backup", "--name", "new"],
+        lambda at: api.backup(directory=at, name="new"),
+        ("base", "other"),
+        promised=has_new,
     ),
     "add": Operation(
         ["backup", "--name", "other", "--add", "new.bin"],
         lambda at: api.backup(directory=at, name="other", add=["new.bin"]),
         ("base", "other"),
+        promised=lambda at: api.show("other", directory=at).experiment.backups == 3,
     ),
     "restore": Operation(["restore", "base", "../out"], restore_again, ("base", "other"), whole_at("out")),
-    "rm": Operation(["rm", "base"], remove_again, ("other",)),
+    "rm": Operation(
+        ["rm", "base"], remove_again, ("other",), promised=lambda at: names(at).count("base") == 0
+    ),
     "gc": Operation(
         ["gc", "--trash"],
         lambda at: tensortime.gc(directory=at, trash=True),
@@ -126,8 +140,30 @@ OPERATIONS = {
         ("base", "other"),
         nowhere,
     ),
-    "fold": Operation(["-c", FOLD], fold, ("base", "other")),
+    "fold": Operation(["-c", FOLD], fold, ("base", "other"), promised=has_new),
 }
+EDITS = {
+    "undelete": Operation(
+        ["undelete", "base"],
+        lambda at: None if "base" in names(at) else tensortime.undelete(["base"], directory=at),
+        ("other",),
+        ready=lambda at: in_trash(at),
+        promised=lambda at: "base" in names(at),
+    ),
+    "tag": Operation(
+        ["tag", "other", "next"],
+        lambda at: tensortime.tag("other", ["next"], directory=at),
+        ("base", "other"),
+        promised=lambda at: "next" in api.show("other", directory=at).experiment.tags,
+    ),
+    "note": Operation(
+        ["note", "base", "better"],
+        lambda at: tensortime.note("base", "better", directory=at),
+        ("base", "other"),
+        promised=lambda at: api.show("base", directory=at).experiment.note == "better",
+    ),
+}
+"""They write little more than a ref."""
 
 
 def names(project: Path) -> list[str]:
@@ -234,8 +270,8 @@ def test_a_command_that_is_killed(tmp_path: Path, tally: Tally, name: str) -> No
 
 @pytest.mark.long
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", [*OPERATIONS, *EDITS])
 def test_a_command_that_is_killed_at_every_system_call(tmp_path: Path, tally: Tally, name: str) -> None:
     """K01-K03: at each of them that changes something."""
-    scene = Scene(tmp_path, OPERATIONS[name])
+    scene = Scene(tmp_path, {**OPERATIONS, **EDITS}[name])
     assert_survived(scene, scene.strikes(), tally, restored=True)

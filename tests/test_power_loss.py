@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from power_loss import WHOLE, Disk, State
-from test_kills import OPERATIONS, Scene, Tally, names
+from test_kills import EDITS, OPERATIONS, Scene, Tally, names
 from traces import record
 
 import tensortime
 from tensortime import api, store
 
-SHORT = 40
+SHORT = 30
 """How many states of each command `make test` tries."""
 
 
@@ -28,7 +28,8 @@ def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store, "PERSONS_SECONDS", 0.02)
 
 
-COMMANDS = sorted(set(OPERATIONS) - {"restore"})
+COMMANDS = {**OPERATIONS, **EDITS}
+del COMMANDS["restore"]  # what it wrote can be restored again
 
 
 def states_of(scene: Scene, variants: int) -> Iterator[tuple[State, bool]]:
@@ -45,9 +46,13 @@ def assert_whole(scene: Scene, state: State, done: bool, *, go_on: bool) -> None
     """Look at what is left as a person does when the machine is up again; `go_on`: also as the next backup does."""
     shutil.rmtree(scene.project)
     state.write(scene.project)
-    lives = set(scene.operation.lives) | ({"new"} if done and "new" in scene.operation.words else set())
+    lives = set(scene.operation.lives)
+    assert not done or scene.operation.promised(scene.project)
     if lives:
         assert_sound(scene.project, lives)
+    if scene.operation.words[0] in ("rm", "undelete"):
+        removed = {one.experiment.name for one in tensortime.trashed(directory=scene.project).entries}
+        assert "base" in {*names(scene.project), *removed}
     if go_on or not lives:
         assert api.backup(directory=scene.project, name="next").exit_code == 0
         assert_sound(scene.project, {*lives, "next"})
@@ -78,7 +83,7 @@ def assert_survived(scene: Scene, states: Sequence[tuple[State, bool]], tally: T
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_power_fails(tmp_path: Path, tally: Tally, name: str) -> None:
     """K10: at some moments of a command."""
-    scene = Scene(tmp_path, OPERATIONS[name])
+    scene = Scene(tmp_path, COMMANDS[name])
     states = list(states_of(scene, 6))
     chosen = random.Random(name).sample(states, min(SHORT, len(states)))
     assert_survived(scene, chosen, tally, every=8)
@@ -89,5 +94,5 @@ def test_the_power_fails(tmp_path: Path, tally: Tally, name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_power_fails_at_any_moment(tmp_path: Path, tally: Tally, name: str) -> None:
     """K10: at all of them, and whatever of them the disk kept."""
-    scene = Scene(tmp_path, OPERATIONS[name])
+    scene = Scene(tmp_path, COMMANDS[name])
     assert_survived(scene, list(states_of(scene, 40)), tally, every=2)
