@@ -27,6 +27,7 @@ from tensortime.lookup import (
     as_meant,
     check_texts,
     environment_failure,
+    explaining,
     find,
     locate,
     paths_to_add,
@@ -147,6 +148,7 @@ def back_up(
         collector.close()
 
 
+@explaining
 def log(
     *,
     directory: PathLike | None = None,
@@ -174,6 +176,7 @@ def log(
     return selection.select(report, where=where, since=since, sort=sort, reverse=reverse)
 
 
+@explaining
 def show(experiment: str, *, directory: PathLike | None = None, store: PathLike | None = None) -> ShowReport:
     """One experiment: its facts, its backups, and what it recorded of its run."""
     from tensortime.reports import ShowReport
@@ -194,6 +197,7 @@ def show(experiment: str, *, directory: PathLike | None = None, store: PathLike 
     )
 
 
+@explaining
 def note(
     experiment: str, text: str, *, directory: PathLike | None = None, store: PathLike | None = None
 ) -> Experiment:
@@ -208,6 +212,7 @@ def note(
     return as_it_is_now(opened, target)
 
 
+@explaining
 def tag(
     experiment: str,
     tags: Sequence[str],
@@ -258,6 +263,7 @@ def settings(*, directory: PathLike | None = None, store: PathLike | None = None
     return SettingsReport(place.project, place.store, tuple(rows))
 
 
+@explaining
 def diff(
     a: str,
     b: str | None = None,
@@ -293,6 +299,7 @@ def diff(
         raise environment_failure(place.store, problem) from problem
 
 
+@explaining
 def read_file(
     experiment: str, path: str, *, directory: PathLike | None = None, store: PathLike | None = None
 ) -> tuple[bytes | None, int | None]:
@@ -320,6 +327,7 @@ def checked(opened: Store, entry: ManifestEntry, path: str) -> None:
         )
 
 
+@explaining
 def restore(
     experiment: str,
     destination: PathLike | None = None,

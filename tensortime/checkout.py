@@ -348,7 +348,7 @@ def is_right(root: int, item: TreeItem) -> bool:
 
 def explain(problem: BaseException, store: Store, plan: Plan, destination: str) -> BaseException:
     """The error that a person can act on. git does not always say that a disk is full; then there is too little room."""
-    if isinstance(problem, GitFailed):
+    if isinstance(problem, GitFailed | NoSpace):
         needs = ((os.path.dirname(destination), plan.size()), (store.folder, RECORD_BYTES))
         for folder, needed in needs:
             free = fsops.free_space(folder)[0] if os.path.isdir(folder) else needed

@@ -156,7 +156,9 @@ def restore_paths(
         except OSError as problem:
             kind = NoSpace if problem.errno in fsops.FULL else StoreUnusable
             raise kind(
-                "{path} cannot be made: {problem}", path=destination, problem=str(problem)
+                "{path} cannot be made: {problem}",
+                path=destination,
+                problem=problem.strerror or str(problem),
             ) from problem
     return RestoreReport(
         target.experiment.name,

@@ -337,6 +337,12 @@ def rename_file_to_new(folder: int, source: bytes, target: bytes) -> None:
         os.unlink(source, dir_fd=folder)
 
 
+def free_files(path: Path) -> int | None:
+    """How many more files fit on this file system; None where it does not count them."""
+    info = os.statvfs(path)
+    return info.f_favail if info.f_files else None
+
+
 def free_space(path: Path) -> tuple[int, int]:
     """Bytes that we may still write on this file system, and its size."""
     info = os.statvfs(path)

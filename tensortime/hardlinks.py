@@ -4,18 +4,22 @@
 more than one link is hashed again.
 """
 
+import errno
 import json
 import os
 from collections.abc import Collection, Iterator
 
 from tensortime import fsops
 from tensortime.formats import Digest, parse_digest
-from tensortime.sidecar import Sidecar, rehash_object
+from tensortime.sidecar import Sidecar, is_right
 from tensortime.statcache import LARGE_WINDOW_NS, StatKey, is_settled
 from tensortime.store import Store
 
 Watched = dict[Digest, list[int]]
 """The stat that each object had when its bytes were right."""
+
+NO_FILE = {errno.ELOOP, errno.EINVAL}
+"""How opening a link or a folder as a regular file fails."""
 
 LOOK_AGAIN: list[int] = []
 """In place of a stat that does not stand for the bytes: the next backup hashes this object again."""
@@ -96,7 +100,12 @@ def drop_written(sidecar: Sidecar, watched: Watched | None, now_ns: int) -> tupl
         now = stat_of(sidecar, digest, now_ns)
         if now is None:
             continue
-        if now[0] == stat or rehash_object(sidecar, digest):
+        try:
+            right = now[0] == stat or is_right(sidecar, digest)
+        except OSError as problem:
+            # A file that just cannot be read (no descriptor, an error of the disk) keeps its name.
+            right, now = problem.errno not in NO_FILE, (LOOK_AGAIN, False)
+        if right:
             good[digest] = now[0] if now[1] else LOOK_AGAIN
         else:
             drop(sidecar, digest)

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from tensortime import fsops
-from tensortime.errors import NoSpace
 from tensortime.findings import FileStat
-from tensortime.formats import Digest, RelPath, text_of
+from tensortime.formats import Digest, Oid, RelPath, text_of
 from tensortime.monitor import Meter, Monitor, OutOfTime
 from tensortime.packs import Kind, Packed, PackWriter, object_id, pack_object
+from tensortime.refusals import refusal
 from tensortime.reports import NOT_AT_ONCE, Skipped
 from tensortime.sidecar import COPY, HARDLINK, KNOWN, TRIES, NoRoom, Room, Sidecar, Stored, store_file
 from tensortime.statcache import (
@@ -77,6 +77,9 @@ class Intake:
     to_sync: set[Digest] = field(default_factory=set)
     """Objects whose names may not survive a power loss yet: those brought, and those that were just found there.
     Another backup may have brought them and died."""
+    writers: list[PackWriter] = field(default_factory=list)
+    commits: set[Oid] = field(default_factory=set)
+    """What was written of packs, and the commits in them: should no ref come to name one of these, all is taken back."""
 
 
 @dataclass(frozen=True)
@@ -308,22 +311,13 @@ def keep_small(
         try:
             writer.add(read.packed)
         except OSError as problem:
-            raise no_space(problem) from problem
+            raise refusal(writer.folder, problem) from problem
         known.add(read.oid)
     path, key = read.file.path, key_of(read.info)
     permissions = stat.S_IMODE(read.info.st_mode) & PERMISSIONS
     intake.small[path] = SmallFile(read.oid, read.size, permissions, read.changed)
     if read.settled and is_settled(key, source.now_ns, SMALL_WINDOW_NS):
         intake.learned[path] = Known(key, read.oid)
-
-
-def no_space(problem: OSError) -> NoSpace:
-    """The error for a store that cannot take what must be stored."""
-    return NoSpace(
-        "the store cannot be written: {problem}",
-        problem=problem.strerror or str(problem),
-        hint="make room on the disk of the store, or name another place with TENSORTIME_STORE",
-    )
 
 
 def take_large(

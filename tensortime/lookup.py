@@ -4,17 +4,17 @@ What the verbs of `api` and `upkeep` begin with. Reads only.
 """
 
 import contextlib
+import functools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import ParamSpec, TypeVar
 
-from tensortime import fsops, history
+from tensortime import history
 from tensortime.config import Config, load_config
 from tensortime.errors import (
-    NoSpace,
     NotAProject,
     OutsideProject,
-    StoreUnusable,
     TensorTimeError,
     UnknownExperiment,
     UnknownPath,
@@ -26,8 +26,11 @@ from tensortime.landmarks import is_store
 from tensortime.language import place_around
 from tensortime.monitor import Monitor
 from tensortime.project import Place, upward
+from tensortime.refusals import refusal
 from tensortime.store import Store, open_store
 
+Words = ParamSpec("Words")
+Result = TypeVar("Result")
 PathLike = str | os.PathLike[str]
 
 
@@ -95,14 +98,7 @@ def paths_to_add(place: Place, add: Sequence[PathLike]) -> tuple[RelPath, ...]:
 
 def environment_failure(store: str, problem: OSError) -> TensorTimeError:
     """The error for a disk or permission that stopped an operation."""
-    kind = NoSpace if problem.errno in fsops.FULL else StoreUnusable
-    where = os.fsdecode(problem.filename) if problem.filename is not None else store
-    return kind(
-        "the store cannot be used: {path}: {problem}",
-        path=where,
-        problem=problem.strerror or str(problem),
-        hint="ls -ld and df -h on that path show what is in the way",
-    )
+    return refusal(store, problem)
 
 
 def check_texts(**texts: str) -> None:
@@ -154,6 +150,19 @@ def visible(place: Place, opened: Store) -> tuple[history.Catalog, history.Catal
     if place.store_inside or place.parent is not None:
         return catalog, catalog
     return history.of_project(catalog, place.project), catalog
+
+
+def explaining(verb: Callable[Words, Result]) -> Callable[Words, Result]:
+    """A verb whose failures at the disk are errors that a person can read, wherever they happen."""
+
+    @functools.wraps(verb)
+    def wrapper(*words: Words.args, **more: Words.kwargs) -> Result:
+        try:
+            return verb(*words, **more)
+        except OSError as problem:
+            raise refusal(os.curdir, problem) from problem
+
+    return wrapper
 
 
 @contextlib.contextmanager

@@ -204,6 +204,16 @@ class PackWriter:
         self._staged: list[BufferedRandom] = []
         self._closed = False
 
+    @property
+    def folder(self) -> str:
+        """Where the packs go."""
+        return str(self._pack_folder)
+
+    @property
+    def names(self) -> list[str]:
+        """The packs that are complete, published or not."""
+        return [name for name, _, _ in self._sealed]
+
     def __enter__(self) -> Self:
         return self
 
@@ -249,7 +259,7 @@ class PackWriter:
             if self._sealed:
                 _sync_folder(self._pack_folder, self._fsync)
             self._closed = True
-        return [name for name, _, _ in self._sealed]
+        return self.names
 
     def abort(self) -> None:
         """Remove what is staged, and forget it; do nothing after `finish`."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from tensortime import fsops, history, intake, ongoing, records
+from tensortime import fsops, history, ongoing, records
 from tensortime.commits import (
     RUNNING,
     Run,
@@ -29,6 +29,7 @@ from tensortime.ignoring import FILE_NAME, Rules
 from tensortime.intake import Intake
 from tensortime.names import ExperimentName, default_name, free_name
 from tensortime.packs import PackWriter
+from tensortime.refusals import refusal
 from tensortime.reports import BackupReport, LinkOut, OutputFile, Skipped
 from tensortime.repository import nested_heads
 from tensortime.session import BackupOptions, Collector, Session
@@ -191,6 +192,7 @@ def publish_once(
 ) -> BackupReport | None:
     """Write the commit and move the ref; None where another backup has taken the name or moved the ref meanwhile."""
     store, options = session.store, session.options
+    gathered.taken.writers.append(writer)
     begun = begin(session, catalog)
     whole, told = replace(gathered, added=options.only), facts
     if options.only is not None and begun.parent is not None:
@@ -202,8 +204,9 @@ def publish_once(
     try:
         writer.finish()
     except OSError as problem:
-        raise intake.no_space(problem) from problem
+        raise refusal(writer.folder, problem) from problem
     ref = history.experiment_ref(begun.name)
+    gathered.taken.commits.add(commit)
     if not store.shadow.create_ref(ref, commit, begun.parent or NO_OID):
         return None
     sync_ref(store, ref)

@@ -4,6 +4,7 @@ The parts have names that do not change (an object's digest; a pack and a number
 keeps the name of the last part that was read; the next call begins behind it.
 """
 
+import errno
 import json
 import os
 import threading
@@ -153,11 +154,17 @@ def read_part(part: Part, meter: Meter) -> Iterator[Wrong]:
             yield Wrong(entry.oid, part.pack.name, reason, gone=not os.path.lexists(part.path))
 
 
+NO_MORE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+"""What this process lacks says nothing about a file."""
+
+
 def judge_object(path: str, digest: Digest, meter: Meter | None = None) -> str:
     """Why an object is not what its digest says; empty where it is."""
     try:
         fd = fsops.open_regular(path)
     except OSError as problem:
+        if problem.errno in NO_MORE:
+            raise
         return reason_of(problem)
     try:
         hasher = blake3()

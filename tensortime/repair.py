@@ -4,6 +4,7 @@
 a backup may just have put right bytes in its place.
 """
 
+import errno
 import os
 from dataclasses import dataclass, field
 
@@ -99,10 +100,14 @@ def save_the_rest(store: Store, staging: str, pack: Pack) -> bool:
 
 
 def reads_well(pack: Pack, entry: Entry) -> bool:
-    """Whether an object of a pack is right."""
+    """Whether an object of a pack is right. OSError where this process cannot read at all."""
     try:
         pack.read(entry)
-    except (PackDamaged, OSError):
+    except PackDamaged:
+        return False
+    except OSError as problem:
+        if problem.errno != errno.EIO:
+            raise
         return False
     return True
 
@@ -130,6 +135,8 @@ def move_pack(store: Store, stem: str) -> None:
 def move_object(store: Store, digest: Digest) -> bool:
     """Move an object aside that is wrong; False where there is none, or a right one by now."""
     path = store.sidecar().path_of(digest)
+    if os.path.isfile(path) and not os.access(path, os.R_OK):
+        return False  # who may not read it cannot say that it is wrong
     if not os.path.lexists(path) or not judge_object(path, digest):
         return False
     moved = move_aside(store, path, digest.removeprefix("blake3:"))

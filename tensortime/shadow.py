@@ -6,17 +6,23 @@ environment, and `worktree add` would then write the *user's* index.
 """
 
 import contextlib
+import errno
 import os
+import signal
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tensortime.errors import Damaged, GitFailed
+from tensortime.errors import Damaged, GitFailed, TensorTimeError
 from tensortime.formats import Oid, RelPath, bytes_of, parse_oid, parse_path, text_of
 from tensortime.gitcommand import check_version, clean_environment, git_program
+from tensortime.refusals import no_space
 
 NO_OID = Oid("0" * 40)
+
+NO_ROOM = ("no space left", "quota exceeded", "file too large")
+"""What git says, in lower case, of a disk, a quota or a limit that takes no more."""
 
 READ_AT_ONCE = 16 << 20
 """Packed bytes of objects that one git process is asked for: it answers into memory."""
@@ -142,7 +148,7 @@ class Shadow:
         if done.returncode not in accept:
             # Below the minimum every verb fails here, at the latest where it lists the refs: say why.
             check_version()
-            raise failure(words, done)
+            raise failure(words, done, self.git_dir)
         return done
 
     def refs(self, *prefixes: str) -> RefList:
@@ -277,7 +283,7 @@ class Shadow:
             return now == commit or (now is not None and commit in self.lineage(now))
         if ref_has_moved(done.stderr):
             return False
-        raise failure(("update-ref", name), done)
+        raise failure(("update-ref", name), done, self.git_dir)
 
     def set_ref(self, name: str, commit: Oid) -> None:
         """Let a ref point at `commit`, whatever it pointed at."""
@@ -347,11 +353,17 @@ def broken_refs(stderr: bytes) -> tuple[str, ...]:
     return tuple(found)
 
 
-def failure(words: Sequence[str | bytes], done: subprocess.CompletedProcess[bytes]) -> GitFailed:
-    """The error for a failed command: the last thing that git said."""
+def failure(
+    words: Sequence[str | bytes], done: subprocess.CompletedProcess[bytes], where: str = ""
+) -> TensorTimeError:
+    """The error for a failed command: the last thing that git said; NoSpace where the disk of `where` is full."""
     said = text_of(done.stderr).strip().splitlines()
     text = next((line for line in said if line.startswith(("fatal:", "error:"))), said[-1] if said else "")
     verb = words[0] if isinstance(words[0], str) else text_of(words[0])
+    full = next((line for line in said if any(mark in line.lower() for mark in NO_ROOM)), "")
+    if full or done.returncode == -signal.SIGXFSZ:
+        limited = not full or NO_ROOM[-1] in full.lower()
+        return no_space(f"git {verb}", where, full or os.strerror(errno.EFBIG), limited=limited)
     return GitFailed(
         "git {verb} failed with code {code}: {said}",
         verb=verb,

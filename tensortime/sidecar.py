@@ -392,11 +392,16 @@ def no_reflink() -> StoreUnusable:
 
 
 def rehash_object(sidecar: Sidecar, digest: Digest) -> bool:
-    """Whether the object still holds what its digest says."""
+    """Whether the object still holds what its digest says; False where it cannot be read."""
     try:
-        fd = fsops.open_regular(sidecar.path_of(digest))
+        return is_right(sidecar, digest)
     except OSError:
         return False
+
+
+def is_right(sidecar: Sidecar, digest: Digest) -> bool:
+    """As `rehash_object`; OSError where it cannot be read, which says nothing about its bytes."""
+    fd = fsops.open_regular(sidecar.path_of(digest))
     try:
         hasher = blake3()
         fsops.hash_file(fd, os.fstat(fd).st_size, hasher)

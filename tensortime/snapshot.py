@@ -9,17 +9,17 @@ expected old commit). Until the ref moves nothing has happened: a crash leaves o
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from tensortime import fsops, hardlinks, history, intake
 from tensortime.backlog import Backlog, Duty
 from tensortime.commits import gather, groups_of
-from tensortime.errors import NoSpace, listing, message
+from tensortime.errors import GitFailed, NoSpace, listing, message
 from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
-from tensortime.formats import RelPath, bytes_of, is_under, text_of
+from tensortime.formats import Oid, RelPath, bytes_of, is_under, text_of
 from tensortime.ignoring import Matcher, Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
@@ -100,7 +100,8 @@ def back_up_into(
         report = publish(session, catalog, writer, gathered, collector)
     if options.large_until is None or time.monotonic() < options.large_until:
         fold_when_due(store)
-    tell_of_room(session)
+    with contextlib.suppress(OSError):  # all is stored by now
+        tell_of_room(session)
     remember(session, cache, taken)
     linked = {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}
     with contextlib.suppress(OSError):
@@ -128,19 +129,36 @@ def duty_after(
 
 
 def take_back(store: Store, taken: Intake, packs: Mapping[str, int]) -> None:
-    """Remove the objects that a failed backup brought, so that it leaves the disk no fuller than it was.
+    """Remove the objects and packs that a failed backup brought, so that it leaves the disk no fuller than it was.
 
-    Only where no other backup can have come to rely on them: none runs now, and none has published since
-    (each publishes at least one pack).
+    Only where nobody can have come to rely on them: no ref names what it wrote, no other backup runs now, and none has
+    published since (each publishes at least one pack).
     """
-    if not taken.brought:
+    own = {name for writer in taken.writers for name in writer.names} - packs.keys()
+    if not taken.brought and not own:
         return
-    with contextlib.suppress(OSError), fsops.locked(store.path(".lock"), lockless=False) as alone:
+    with (
+        contextlib.suppress(OSError, GitFailed),
+        fsops.locked(store.path(".lock"), lockless=False) as alone,
+    ):
         others = any(os.path.isdir(store.path(".tmp", name)) for name in os.listdir(store.path(".tmp")))
-        if alone and not others and pack_sizes(store) == packs:
-            for digest in taken.brought:
-                with contextlib.suppress(OSError):
-                    os.unlink(store.sidecar().path_of(digest))
+        now = {name: size for name, size in pack_sizes(store).items() if name not in own}
+        if not alone or others or now != packs or is_named(store, taken.commits):
+            return
+        doomed = [store.sidecar().path_of(digest) for digest in taken.brought]
+        folder = store.path(".shadow", "objects", "pack")
+        doomed += [os.path.join(folder, name + ending) for name in own for ending in (".idx", ".pack")]
+        for path in doomed:
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+
+
+def is_named(store: Store, commits: Set[Oid]) -> bool:
+    """Whether a ref names one of these commits: then the backup failed only after it was published."""
+    if not commits:
+        return False
+    listed = store.shadow.run("for-each-ref", "--format=%(objectname)").stdout.decode()
+    return not commits.isdisjoint(Oid(oid) for oid in listed.split())
 
 
 def find_files(session: Session) -> Scan:

@@ -16,12 +16,21 @@ from tensortime.inventory import (
     UndeleteReport,
     UsageReport,
 )
-from tensortime.lookup import PathLike, as_meant, environment_failure, locate, resolve_among, visible
+from tensortime.lookup import (
+    PathLike,
+    as_meant,
+    environment_failure,
+    explaining,
+    locate,
+    resolve_among,
+    visible,
+)
 from tensortime.project import Place
 from tensortime.retention import KeepRules, choose
 from tensortime.store import Store, open_store
 
 
+@explaining
 def du(
     experiments: Sequence[str] = (),
     *,
@@ -57,6 +66,7 @@ def whole(text: str) -> str:
     return text
 
 
+@explaining
 def rm(
     experiments: Sequence[str] = (),
     *,
@@ -128,6 +138,7 @@ def freeable(opened: Store, plan: RemovalPlan) -> int | None:
     return None
 
 
+@explaining
 def rm_worktree(
     experiment: str,
     *,
@@ -145,6 +156,7 @@ def rm_worktree(
         return clearance.clear(opened, visible(place, opened)[1], as_meant(experiment), force=force)
 
 
+@explaining
 def undelete(
     experiments: Sequence[str], *, directory: PathLike | None = None, store: PathLike | None = None
 ) -> UndeleteReport:
@@ -155,6 +167,7 @@ def undelete(
         return UndeleteReport(trash.undelete(opened, [as_meant(text) for text in experiments]))
 
 
+@explaining
 def trashed(*, directory: PathLike | None = None, store: PathLike | None = None) -> Trash:
     """What can be taken back, the last removed first."""
     place, _ = locate(directory, store)

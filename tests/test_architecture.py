@@ -50,7 +50,7 @@ LAYERS = """
     pushed  interpreter  machine  launch  trackers  notebook
     shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover  unpacking
     outputlog  console
-    gitcommand  redaction  messages  packreader  withdrawn  condemned  bundle  closeness
+    gitcommand  redaction  messages  packreader  withdrawn  condemned  refusals  bundle  closeness
     errors  formats  fsops  packs  ranks  chinese  commandline  verbs  landmarks  credentials  tables  processes
     arrays  gaps  relay
 """
