@@ -151,9 +151,12 @@ def restore_paths(
                     hint="name another folder as DEST",
                 )
         monitor.begin("place", selection.files, selection.size)
+        is_new = not os.path.lexists(destination)
         try:
             placed = place_selection(store, plan, selection, destination, how, monitor)
         except OSError as problem:
+            if is_new:
+                fsops.remove_tree(destination)
             kind = NoSpace if problem.errno in fsops.FULL else StoreUnusable
             raise kind(
                 "{path} cannot be made: {problem}",

@@ -168,7 +168,7 @@ def staged_file(sidecar: Sidecar) -> Iterator[tuple[int, str]]:
         yield fd, name
     finally:
         os.close(fd)
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it has its final name, or is swept with the staging folder
             os.unlink(name)
 
 

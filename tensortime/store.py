@@ -30,6 +30,7 @@ from tensortime.mending import (
     read_config,
     refuse_links,
 )
+from tensortime.refusals import refusal
 
 if TYPE_CHECKING:
     from tensortime.sidecar import Sidecar
@@ -89,6 +90,7 @@ class Store:
         try:
             os.mkdir(folder, 0o700)
         except OSError as problem:
+            refuse_full(self.folder, problem)
             raise StoreUnusable(
                 "the store {store} cannot be written: {problem}",
                 store=self.folder,
@@ -245,8 +247,15 @@ def open_store(folder: str) -> Store:
     except OSError as problem:
         if not os.access(folder, os.W_OK):
             return Store(folder, store_id, tuple(notices))
+        refuse_full(folder, problem)
         raise StoreUnusable("{store}: {problem}", store=folder, problem=problem.strerror) from problem
     return Store(folder, store_id, tuple(notices))
+
+
+def refuse_full(where: str, problem: OSError) -> None:
+    """NoSpace, with what is left, where the disk is what stood in the way."""
+    if problem.errno in fsops.FULL:
+        raise refusal(where, problem) from problem
 
 
 def refuse_unreadable(folder: str) -> None:
@@ -299,6 +308,7 @@ def create_store(folder: str) -> Store:
         write_shadow_files(folder)
         write_first_config(folder)
     except OSError as problem:
+        refuse_full(os.path.dirname(folder), problem)
         raise StoreUnusable(
             "the store {store} cannot be made: {problem}",
             store=folder,

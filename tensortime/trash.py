@@ -50,7 +50,13 @@ from tensortime.worktrees import read_line, records
 Move = tuple[str, str, Oid]
 """A ref, the ref it becomes, and the commit that both name."""
 
-FULL_DISK = ("no space left", "quota exceeded", "couldn't write", "could not write")
+FULL_DISK = (
+    "no space left",
+    "quota exceeded",
+    "couldn't write",
+    "could not write",
+    "unable to create directory",
+)
 """What git says, in lower case, where a ref finds no room; the file's name follows, the reason often does not."""
 
 
