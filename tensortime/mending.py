@@ -62,7 +62,7 @@ GITFILE = b"gitdir: .shadow\n"
 HEAD = b"ref: refs/heads/none\n"
 """Unborn for ever; without it git takes the folder for no repository."""
 
-LOCKS = (".lock", ".tmp/fold.lock", ".tmp/hardlinks.lock", ".tmp/withdrawn.lock")
+LOCKS = (".lock", ".tmp/fold.lock", ".tmp/hardlinks.lock", ".tmp/withdrawn.lock", ".tmp/publish.lock")
 
 ATTRIBUTES = b"* -text !eol -filter -ident -working-tree-encoding -export-subst -export-ignore !merge !diff\n"
 
