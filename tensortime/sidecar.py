@@ -271,11 +271,15 @@ def copy_in(fd: int, target: int, size: int, room: Room, advance: Advance | None
 
 
 def judge(fd: int, before: os.stat_result, digest: Digest, done: int, method: str) -> Stored:
-    """Whether the file stayed the same while it was read. One that only grew counts as stored, not as changed."""
+    """Whether the file stayed the same while it was read. One that only grew counts as stored, not as changed.
+
+    Another ctime alone may be a chmod, or a write whose mtime was put back: the bytes are read once more.
+    """
     after = os.fstat(fd)
     same = stat_key(before) == stat_key(after) and done == before.st_size
-    changed = not same and not (after.st_size >= done >= before.st_size and starts_with(fd, done, digest))
-    return Stored(digest, done, method, changed, after, same)
+    untouched = same and before.st_ctime_ns == after.st_ctime_ns
+    kept = untouched or (after.st_size >= done >= before.st_size and starts_with(fd, done, digest))
+    return Stored(digest, done, method, not kept, after, same and kept)
 
 
 def starts_with(fd: int, size: int, digest: Digest) -> bool:

@@ -137,6 +137,46 @@ def test_file_that_only_grew_is_not_changed(project: Tree, moments: Moments, siz
     assert stored(project)[1]["file"] == before + b"one more line\n"
 
 
+def overwrite_unseen(path: bytes, data: bytes) -> None:
+    """Other bytes, and the time of the last change put back."""
+    info = os.stat(path)
+    overwrite(path, data, 0)
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+def test_file_that_is_overwritten_under_its_old_time(project: Tree, moments: Moments, size: int) -> None:
+    """M01, M10: a write whose mtime is put back shows in the ctime: the file is read again, and is the new one whole."""
+    old, new = noise(b"old", size), noise(b"new", size)
+    project.file("data/file", old)
+    moments.at_read(lambda: overwrite_unseen(moments.path, new))
+    report, found = stored(project)
+    assert found["file"] == new
+    assert (report.changed, moments.opened) == ((), 2)
+
+
+def test_file_that_is_overwritten_under_its_old_time_at_every_try(
+    project: Tree, moments: Moments, size: int
+) -> None:
+    """M01: after three tries what was read last is stored, as it was hashed, and called changed."""
+    project.file("data/file", size=size)
+    turns = iter(range(100))
+    moments.at_read(lambda: overwrite_unseen(moments.path, noise(b"%d" % next(turns), size)), times=9)
+    report, found = stored(project)
+    assert len(found["file"]) == size
+    assert (report.changed, moments.opened) == (("data/file",), 3)
+
+
+def test_file_whose_mode_changes_while_it_is_read_is_not_changed(
+    project: Tree, moments: Moments, size: int
+) -> None:
+    """M01: a chmod moves the ctime too, and no byte."""
+    project.file("data/file", size=size)
+    moments.at_read(lambda: os.chmod(moments.path, 0o640))
+    report, found = stored(project)
+    assert found["file"] == noise(b"data/file", size)
+    assert report.changed == ()
+
+
 def test_file_that_grew_and_changed_is_read_again(project: Tree, moments: Moments, size: int) -> None:
     """M01: growing excuses nothing else: where bytes before the old end changed too, it is read again."""
     before = noise(b"db", size)
