@@ -1,10 +1,13 @@
 """What `tensortime run` is asked for: the command, its program, and the experiment that it begins or goes on with."""
 
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tensortime import history
+from tensortime.commandline import WRAPPERS, script_of
+from tensortime.config import Config
 from tensortime.errors import (
     BadConfig,
     CommandNotFound,
@@ -17,10 +20,11 @@ from tensortime.errors import (
 )
 from tensortime.experiments import Experiment
 from tensortime.formats import META, RelPath, text_of
-from tensortime.lookup import visible
+from tensortime.landmarks import is_store
+from tensortime.lookup import PathLike, locate, visible
 from tensortime.monitor import Monitor
 from tensortime.names import ExperimentName, suggest_name
-from tensortime.project import Place
+from tensortime.project import Place, is_wide, start_of
 from tensortime.redaction import redact_arguments
 from tensortime.reports import BackupReport
 from tensortime.store import Store
@@ -30,6 +34,31 @@ SUBMITTERS = {"sbatch", "qsub", "bsub"}
 
 EARLIER = 200
 """Experiments among which a restarted job looks for its own."""
+
+
+WAITING = {"--wait", "-W", "-K", "-sync"}
+"""With one of these they do wait, until the job has ended."""
+
+
+def is_in_front(word: str) -> bool:
+    """Whether a word may stand before the program: `env`, `time`, `NAME=value`, an option of theirs."""
+    return word.startswith("-") or "=" in word or os.path.basename(word) in WRAPPERS
+
+
+def place_of(
+    words: Sequence[str], folder: str, directory: PathLike | None, store: PathLike | None
+) -> tuple[Place, Config]:
+    """The project of a command that is typed in a folder, and its configuration.
+
+    The folder's, if that has a store or the command names no script elsewhere; else the script's.
+    """
+    here = locate(directory, store)
+    script = script_of(list(words), sys.stdlib_module_names)
+    path = os.path.realpath(os.path.join(folder, script)) if script else ""
+    if not path or not os.path.exists(path) or is_store(here[0].store):
+        return here
+    start = start_of(os.path.dirname(path), os.path.realpath(folder))
+    return here if is_wide(start) else locate(start, store)
 
 
 @dataclass(frozen=True)
@@ -54,8 +83,9 @@ class Request:
 
     @property
     def submits(self) -> bool:
-        """Whether it hands a job to a scheduler and ends."""
-        return os.path.basename(self.words[0]) in SUBMITTERS
+        """Whether it hands a job to a scheduler and ends, without waiting for it."""
+        words = (word for word in self.words if not is_in_front(word))
+        return os.path.basename(next(words, "")) in SUBMITTERS and not WAITING.intersection(self.words)
 
 
 def find_program(words: Sequence[str], folder: str, environment: Mapping[str, str]) -> str:

@@ -49,14 +49,20 @@ class OnTop:
     edited: tuple[RelPath, ...] = field(default=())
 
 
-def read_inputs(shadow: Shadow, tip: Oid) -> Inputs:
-    """The last whole backup that a commit is, or is on top of."""
+def passed_over_in(run: Mapping[str, object]) -> frozenset[RelPath]:
+    """What a backup should hold and could not."""
+    return frozenset(RelPath(bytes_of(one.path)) for one in history.skipped_in(run))
+
+
+def read_inputs(shadow: Shadow, tip: Oid, known: Inputs | None = None) -> Inputs:
+    """The last whole backup that a commit is, or is on top of; `known`: that of the commit itself, if it is whole."""
     entries = history.read_history(shadow, tip)
     runs = history.runs_of(shadow, [entry.commit for entry in entries])
     whole = next((entry for entry in entries if "added" not in runs.get(entry.number, {})), entries[-1])
+    if known is not None and whole.commit == tip:
+        return known
     contents, run = read_contents(shadow, whole.commit)
-    skipped = (RelPath(bytes_of(one.path)) for one in history.skipped_in(run))
-    return Inputs(contents, frozenset(skipped))
+    return Inputs(contents, passed_over_in(run))
 
 
 def with_outputs(shadow: Shadow, tip: Oid, contents: Contents) -> tuple[Contents, tuple[OutputFile, ...]]:
@@ -74,6 +80,7 @@ def put_on_top(
     collected: Mapping[str, object],
     step: RunStep | None,
     *,
+    elsewhere: bool,
     alone: bool,
     waits: bool,
     is_gone: Callable[[RelPath], bool],
@@ -81,13 +88,15 @@ def put_on_top(
 ) -> OnTop | None:
     """What a look at the whole project adds to an experiment whose command runs. `step`: of `run` itself, else None.
 
+    `elsewhere`: the look was at another project, of a process that the command started there: its files are none of it.
     `waits`: large files are still to be read, and come on top of this backup later.
     None where `run` begins anew and source files are others by now: then it is a whole backup, with inputs of its own.
     """
     items = shadow.tree(tip)
     meta = history.read_meta(shadow, items)
     newest, below = contents_of(items, meta), history.run_of(meta)
-    inputs = read_inputs(shadow, tip)
+    inputs = read_inputs(shadow, tip, Inputs(newest, passed_over_in(below)))
+    now = replace(newest, extra=now.extra) if elsewhere else now
     also = step.also if step is not None else ()
 
     def is_edited(path: RelPath) -> bool:

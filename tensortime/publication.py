@@ -291,6 +291,7 @@ def in_its_run(
         one.path: StatKey(one.size, one.mtime_ns, one.ctime_ns, one.inode) for one in gathered.found.files
     }
     before = step.before if step is not None else {}
+    own = is_own_worktree(session, begun)
     found = ongoing.put_on_top(
         session.store.shadow,
         begun.parent,
@@ -298,7 +299,8 @@ def in_its_run(
         collected,
         step,
         waits=bool(gathered.taken.queued),
-        alone=is_own_worktree(session, begun) or (step is not None and step.alone),
+        elsewhere=step is None and not own and begun.existing.project != text_of(top[:-1]),
+        alone=own or (step is not None and step.alone),
         is_gone=lambda path: not os.path.lexists(top + path) and rules.take(path),
         is_old=lambda path: path in before and before[path] == stats.get(path),
     )
@@ -382,9 +384,21 @@ def commit_contents(
         params=begun.params,
         metrics=begun.metrics,
         edited_ns=time.time_ns() if begun.is_edit else 0,
-        runner=begun.runner if session.options.run is None else session.options.run.runner,
+        runner=runner_after(session, begun),
     )
     return write_commit(writer, gathered.known, contents, described, facts, begun.parent)
+
+
+def runner_after(session: Session, begun: Begun) -> Mapping[str, object]:
+    """Who runs the experiment's command once this backup is there."""
+    if session.options.run is not None:
+        return session.options.run.runner
+    return {} if begun.existing and is_ended_by(session, begun.existing) else begun.runner
+
+
+def is_ended_by(session: Session, existing: Experiment) -> bool:
+    """Whether a job that was submitted adds its results by itself: nobody else will say that it has ended."""
+    return session.options.only is not None and "submitted" in existing.runner
 
 
 def status_in(session: Session, begun: Begun, skipped: Sequence[Skipped]) -> str:
@@ -392,7 +406,7 @@ def status_in(session: Session, begun: Begun, skipped: Sequence[Skipped]) -> str
     step, existing = session.options.run, begun.existing
     if step is not None:
         return status_of(skipped) if step.status == "done" else step.status
-    if existing is not None and existing.runner:
+    if existing is not None and existing.runner and not is_ended_by(session, existing):
         return "running"
     if existing is not None and session.options.only is not None and existing.status in ENDED_BADLY:
         return existing.status

@@ -30,8 +30,11 @@ def ended_text(report: RunReport, tr: Translator) -> list[str]:
     if report.missed:
         lines.append(missed_line(report, tr))
     if report.problem is not None:
-        lines.append(tr("NOT ADDED: what the command made is not in the experiment"))
-        lines += error_text(report.problem, tr)
+        told = [line.removeprefix("tensortime: ") for line in error_text(report.problem, tr)]
+        lines += [tr("NOT ADDED: what the command made is not in the experiment"), *told]
+        if not report.worktree:
+            words = ["tensortime", "backup", "--name", str(report.experiment), "--add"]
+            lines.append(tr("{command} PATH adds it", command=printable(" ".join(map(quoted, words)))))
     if report.worktree:
         lines += worktree_lines(report, tr)
     return lines

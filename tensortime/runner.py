@@ -8,6 +8,7 @@ report says what there is.
 
 import glob
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from signal import Signals
@@ -168,7 +169,7 @@ def begin(place: Place, config: Config, request: Request, monitor: Monitor) -> W
             )
         work = Work(opened, place, name_of(begun), runner, begun)
         try:
-            return prepared(place, config, request, work, monitor)
+            return prepared(place, config, request, work, existing, monitor)
         except BaseException:
             take_back(place, work)
             raise
@@ -176,13 +177,29 @@ def begin(place: Place, config: Config, request: Request, monitor: Monitor) -> W
         opened.give_to_owner()
 
 
-def prepared(place: Place, config: Config, request: Request, work: Work, monitor: Monitor) -> Work:
+def may_take_over(request: Request, existing: Experiment | None) -> bool:
+    """Whether nobody works any more in a worktree that an earlier try of this command left behind."""
+    restarted = request.environment.get("SLURM_RESTART_COUNT", "0") != "0"
+    return existing is not None and (restarted or existing.status == "interrupted")
+
+
+def prepared(
+    place: Place,
+    config: Config,
+    request: Request,
+    work: Work,
+    existing: Experiment | None,
+    monitor: Monitor,
+) -> Work:
     """The experiment with its tags, its worktree, and what is known of the paths that only `run` looks at."""
     if request.tags:
         editing.add_tags(work.store, target_of(work.store, work), request.tags)
     if request.isolated:
         target = target_of(work.store, work)
-        work = replace(work, place=isolation.make_worktree(work.store, place.project, target, monitor))
+        left = isolation.left_worktree(work.store, target) if may_take_over(request, existing) else None
+        work = replace(
+            work, place=left or isolation.make_worktree(work.store, place.project, target, monitor)
+        )
         warn_of_words(place, work, request, monitor)
     return replace(work, before=stats_of(work.place, also(work.place, config, request)))
 
@@ -418,7 +435,7 @@ def part_from_worktree(request: Request, work: Work, report: RunReport) -> RunRe
     """Remove the command's worktree if all of it is stored and nobody wants it."""
     folder, added = work.place.project, report.added
     why = "asked" if request.keep else "missed" if report.missed else ""
-    if added is None or added.changed or any(is_regular(folder, one.path) for one in added.skipped):
+    if added is None or added.changed or any(holds_bytes(folder, one.path) for one in added.skipped):
         why = why or "failed"
     if not why:
         try:
@@ -428,7 +445,12 @@ def part_from_worktree(request: Request, work: Work, report: RunReport) -> RunRe
     return kept_for(report, work, why) if why else report
 
 
-def is_regular(folder: str, path: str) -> bool:
-    """Whether a skipped path is a file with bytes of its own, and no FIFO or socket."""
-    full = os.path.join(os.fsencode(folder), bytes_of(path))
-    return os.path.isfile(full) and not os.path.islink(full)
+def holds_bytes(folder: str, path: str) -> bool:
+    """Whether something is lost with a skipped path: not with a FIFO, a socket, or what is gone."""
+    try:
+        mode = os.lstat(os.path.join(os.fsencode(folder), bytes_of(path))).st_mode
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode))

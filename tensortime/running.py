@@ -6,13 +6,22 @@ from dataclasses import replace
 
 from tensortime import runner
 from tensortime.errors import UsageError
-from tensortime.jobs import Request, find_program, is_own_mistake
-from tensortime.lookup import PathLike, as_meant, check_texts, inside_project, locate
+from tensortime.jobs import Request, find_program, is_own_mistake, place_of
+from tensortime.lookup import PathLike, as_meant, check_texts, inside_project
 from tensortime.monitor import SILENT, Monitor
 from tensortime.names import ExperimentName
 from tensortime.project import refuse_store_around, refuse_wide_project
 from tensortime.ranks import why_not_here
 from tensortime.reports import BackupReport, RunReport
+from tensortime.worktrees import is_inside
+
+
+def typed_in(directory: PathLike | None) -> str:
+    """Where the command runs; `.` where that was deleted: nobody knows a name of it any more."""
+    try:
+        return os.path.abspath(os.fspath(directory) if directory is not None else os.getcwd())
+    except FileNotFoundError:
+        return "."
 
 
 def run(
@@ -44,7 +53,7 @@ def run(
     check_texts(note=note, name=name or "")
     request = Request(
         words=tuple(words),
-        folder=os.path.abspath(os.fspath(directory) if directory is not None else os.getcwd()),
+        folder=typed_in(directory),
         environment=dict(os.environ if environment is None else environment),
         note=as_meant(note),
         name=None if name is None else ExperimentName(as_meant(name)),
@@ -58,7 +67,7 @@ def run(
     if why_not_here(request.environment) is not None:
         return runner.run_bare(request)
     try:
-        place, config = locate(directory, store)
+        place, config = place_of(request.words, request.folder, directory, store)
         refuse_wide_project(place.project)
         refuse_store_around(place)
     except UsageError as problem:
@@ -66,5 +75,12 @@ def run(
             raise
         runner.warn_of(problem, monitor)
         return runner.run_bare(request)
+    if isolated and not is_inside(os.path.realpath(request.folder), place.project):
+        raise UsageError(
+            "--isolated works inside the project {project}, not in {folder}",
+            project=place.project,
+            folder=request.folder,
+            hint="cd into it, and name the script from there",
+        )
     request = replace(request, add=tuple(inside_project(place, path) for path in add))
     return runner.run(place, config, request, monitor)

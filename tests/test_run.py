@@ -14,7 +14,7 @@ import pytest
 from builders import Tree, run_cli
 from terminals import PACKAGE, spawn
 
-from tensortime import api, checkout, documents, outcome, running
+from tensortime import api, checkout, documents, outcome, running, snapshot
 from tensortime.errors import CommandNotFound, NoSpace, NotExecutable, UsageError
 from tensortime.formats import RelPath
 
@@ -748,3 +748,100 @@ def test_the_example_through_run(tmp_path: Path) -> None:
     assert set(known["metrics"]) == {"loss", "accuracy"} and known["note"] == "lr0.001"
     assert "epoch 1: loss" in content(project, "x", ".tensortime/records/output.log")
     assert run_cli("verify", "--read-data", cwd=project.root).returncode == 0
+
+
+# --- where it gets difficult
+
+
+def test_an_isolated_job_that_was_killed_goes_on_in_its_worktree(project: Tree) -> None:
+    """What it wrote until then is nowhere else: the next try finds it there, and it is stored."""
+    command = script(project, "VERSION = 'first'\n" + STEPS)
+    child = started(project, "--isolated", "--name", "x", *command, SLURM_JOB_ID="77")
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate(timeout=60)
+    project.file("train.py", b"VERSION = 'edited'\n" + STEPS.encode())
+    found = document(project, "--isolated", *command, code=0, SLURM_JOB_ID="77", SLURM_RESTART_COUNT="1")
+    assert [one["path"] for one in found["outputs"]] == ["steps/0", "steps/1"]
+    assert content(project, "x", "steps/1") == "first"
+    assert not worktrees(project)
+
+
+def test_a_secret_written_meanwhile_is_not_told_of(project: Tree) -> None:
+    """Nobody is asked to store the token that a login wrote."""
+    command = script(project, "open('.env', 'w').write('TOKEN=1')\nopen('id_rsa', 'w').write('1')")
+    assert document(project, "--name", "x", *command)["missed"] == []
+
+
+def test_the_script_tells_the_project(project: Tree, tmp_path: Path) -> None:
+    """From another folder the script's is the project, unless the folder has backups of its own; isolated is refused."""
+    elsewhere = Tree(tmp_path / "elsewhere").file("here.txt")
+    words = ["--", sys.executable, str(project.root / "train.py")]
+    assert "was not" not in run(elsewhere, "--name", "x", *words).stderr
+    assert [one.name for one in api.log(directory=project.root).experiments] == ["x"]
+    assert not (elsewhere.root / "tensortime").exists()
+    assert "inside the project" in run(elsewhere, "--isolated", *words, code=2).stderr
+    api.backup(directory=elsewhere.root, name="own")
+    run(elsewhere, "--name", "y", *words)
+    assert [one.name for one in api.log(directory=elsewhere.root).experiments] == ["y", "own"]
+
+
+def test_a_backup_of_another_project_inside_changes_no_inputs(project: Tree, tmp_path: Path) -> None:
+    """A tool of the command that backs up its own folder joins with its params; its files are none of this experiment."""
+    tool = Tree(tmp_path / "tool").file(
+        "tool.py", JOINS.replace("tm.backup(add", "0 and tm.backup(add").encode()
+    )
+    code = f"import subprocess, sys; subprocess.run([sys.executable, 'tool.py'], cwd={str(tool.root)!r}, check=True)"
+    found = document(project, "--name", "x", *script(project, code))
+    assert found["outputs"] == [] and shown(project, "x")["params"] == {"lr": 0.1}
+    assert shown(project, "x")["files"] == shown(project, "x:1")["files"]
+
+
+def test_a_second_interrupt_while_the_outputs_are_stored(
+    project: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is obeyed: nothing half done, the worktree stays, and the report says so."""
+    real, calls = snapshot.back_up, list[int]()
+
+    def interrupted(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return real(*args)
+
+    monkeypatch.setattr(snapshot, "back_up", interrupted)
+    found = document(project, "--isolated", "--name", "x", *PYTHON)
+    assert found["problem"]["kind"] == "interrupted" and found["added"] is None
+    assert (Path(found["worktree"]) / "save/model.txt").read_text() == "weights"
+
+
+def test_a_job_that_adds_its_results_itself_has_ended(project: Tree) -> None:
+    """A submitted script without `run`, but with TimeMachine: its last word ends the experiment."""
+    project.file("bin/sbatch", b"#!/bin/sh\n", mode=0o755)
+    path = f"{project.root / 'bin'}:{os.environ['PATH']}"
+    words = ("--", "env", "A=1", "sbatch", "job.sh")
+    assert document(project, "--name", "x", *words, code=0, PATH=path)["status"] == "running"
+    job = {"TENSORTIME_EXPERIMENT": "x", "TENSORTIME_STORE": str(project.root / "tensortime")}
+    project.file("train.py", JOINS.encode())
+    subprocess.run(
+        [sys.executable, "train.py"],
+        cwd=project.root,
+        env={**os.environ, "PYTHONPATH": PACKAGE, **job},
+        check=True,
+    )
+    assert shown(project, "x")["status"] == "done"
+    assert content(project, "x", "out.txt") == "1"
+    waits = document(project, "--name", "y", "--", "sbatch", "--wait", "job.sh", code=0, PATH=path)
+    assert waits["status"] == "done"
+
+
+def test_backups_inside_from_a_folder_of_the_project(project: Tree) -> None:
+    """A script in a folder below, started there: the project is still that of the run, isolated or not."""
+    project.file("sub/train.py", JOINS.encode())
+    run(project, "--name", "first", "--", "true")
+    for name, options in (("x", ()), ("y", ("--isolated",))):
+        words = ["sh", "-c", f"cd sub && exec {sys.executable} train.py"]
+        found = document(project, *options, "--name", name, "--", *words)
+        assert [one["path"] for one in found["outputs"]] == ["sub/out.txt"], found
+        assert shown(project, name)["params"] == {"lr": 0.1}
+        (project.root / "sub/out.txt").unlink(missing_ok=True)
+    assert {one.name for one in api.log(directory=project.root).experiments} == {"first", "x", "y"}
