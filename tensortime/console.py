@@ -257,6 +257,7 @@ def watch_over(order: Order, report: int) -> None:
     except OSError as problem:
         os.write(report, b"refused %d\n" % (problem.errno or errno.EIO))
         return
+    process.returncode = 0  # we wait for it ourselves
     os.write(report, b"started %d\n" % process.pid)
     while True:
         _, status, usage = os.wait4(process.pid, os.WUNTRACED)

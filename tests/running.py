@@ -9,9 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from terminals import PACKAGE
-
-from tensortime.child import Ending, run_command
+from tensortime import child
 from tensortime.outputlog import OutputLog
 
 BARE, RUN = "bare", "run"
@@ -19,7 +17,7 @@ BARE, RUN = "bare", "run"
 
 def command_line(way: str, words: Sequence[str], folder: Path) -> list[str]:
     """What starts a command bare, or through run_command with its log and its ending in a folder."""
-    return list(words) if way == BARE else [sys.executable, __file__, str(folder), *words]
+    return list(words) if way == BARE else [sys.executable, "-W", "error", __file__, str(folder), *words]
 
 
 def python(script: str) -> list[str]:
@@ -29,7 +27,7 @@ def python(script: str) -> list[str]:
 
 def variables(more: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of such a command."""
-    return {**os.environ, "PYTHONPATH": PACKAGE, **(more or {})}
+    return {**os.environ, "PYTHONPATH": str(Path(child.__file__).parent.parent), **(more or {})}
 
 
 def piped(
@@ -61,7 +59,7 @@ def log_in(folder: Path) -> bytes:
 def main(folder: str, *words: str) -> int:
     """Run words with the log and the ending in a folder; exit as they did."""
     log = OutputLog(os.path.join(folder, "output.log"))
-    ending: Ending = run_command(words, folder=os.getcwd(), environment=os.environ, log=log)
+    ending = child.run_command(words, folder=os.getcwd(), environment=os.environ, log=log)
     log.close()
     facts = {**dataclasses.asdict(ending), "refused": str(ending.refused or "")}
     Path(folder, "ending.json").write_text(json.dumps(facts), "utf-8")

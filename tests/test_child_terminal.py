@@ -277,7 +277,7 @@ def test_who_is_left_behind_lives_on(tmp_path: Path) -> None:
     script += "echo end >> heard) & while ! [ -e up ]; do sleep 0.01; done; echo started"
     shown = seen(RUN, ["sh", "-c", script], tmp_path)
     assert shown[:2] == (b"started\r\n", 0)
-    for _ in range(100):
+    for _ in range(500):
         if (tmp_path / "heard").exists():
             break
         time.sleep(0.05)
