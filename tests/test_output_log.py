@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import Tally
 
 from tensortime import outputlog, redaction
 from tensortime.outputlog import OutputLog
@@ -51,31 +52,32 @@ def test_five_megabytes_of_each_end() -> None:
     assert outputlog.KEPT == 5_000_000
 
 
-@pytest.mark.parametrize("size", [1, 999, 1000, 1001, 1999, 2000, 2001, 3000, 10_007, 100_000])
 @pytest.mark.parametrize("piece", [1, 7, 300, 5000])
 def test_the_ends_are_kept_and_the_middle_is_counted(
-    size: int, piece: int, small: int, tmp_path: Path
+    piece: int, small: int, tmp_path: Path, tally: Tally
 ) -> None:
     """A line stands for what is cut, and says how much; the lines at the cut are whole."""
-    lines = b"".join(b"line %07d\n" % number for number in range(size // 13 + 1))[:size]
-    log = logged(tmp_path / "log", *(lines[at : at + piece] for at in range(0, size, piece)))
-    kept = (tmp_path / "log").read_bytes()
-    assert log.bytes == size
-    if size <= 2 * small - 26:
-        assert kept == lines
-    if kept == lines:
-        assert log.cut == 0
-        return
-    begin, cut, end = re.split(rb"\n\[tensortime: (\d+) bytes are left out here\]\n", kept)
-    assert lines.startswith(begin)
-    assert lines.endswith(end)
-    assert end.startswith(b"line ")
-    assert begin.endswith(b"\n")
-    assert len(begin) + int(cut) + len(end) == size
-    assert log.cut == int(cut)
-    assert small - 13 <= len(begin) <= small
-    assert small - 26 <= len(end) <= small
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["log"]
+    sizes = (1, 999, 1000, 1001, 1999, 2000, 2001, 3000, 10_007, 50_000)
+    for size in sizes:
+        lines = b"".join(b"line %07d\n" % number for number in range(size // 13 + 1))[:size]
+        folder = tmp_path / str(size)
+        log = logged(folder / "log", *(lines[at : at + piece] for at in range(0, size, piece)))
+        kept = (folder / "log").read_bytes()
+        assert log.bytes == size
+        assert sorted(path.name for path in folder.iterdir()) == ["log"]
+        if size <= 2 * small - 26 or kept == lines:
+            assert (kept, log.cut) == (lines, 0)
+            continue
+        begin, cut, end = re.split(rb"\n\[tensortime: (\d+) bytes are left out here\]\n", kept)
+        assert lines.startswith(begin)
+        assert lines.endswith(end)
+        assert end.startswith(b"line ")
+        assert begin.endswith(b"\n")
+        assert len(begin) + int(cut) + len(end) == size
+        assert log.cut == int(cut)
+        assert small - 13 <= len(begin) <= small
+        assert small - 26 <= len(end) <= small
+    tally("logs cut", len(sizes))
 
 
 def test_what_a_dead_process_leaves(small: int, tmp_path: Path) -> None:
@@ -108,14 +110,15 @@ def test_a_log_is_continued(small: int, tmp_path: Path) -> None:
     assert kept.endswith(b"4: 000699\n")
 
 
-@pytest.mark.parametrize("key", KEYS)
-def test_keys_are_hidden_wherever_they_are_parted(key: str, tmp_path: Path) -> None:
+def test_keys_are_hidden_wherever_they_are_parted(tmp_path: Path, tally: Tally) -> None:
     """Whatever pieces they come in; what stands around them stays."""
-    line = f"logged in with {key} at step 3\n".encode()
-    for at in range(0, len(line), 5):
-        path = tmp_path / f"log{at}"
-        logged(path, line[:at], line[at:])
-        assert path.read_bytes() == b"logged in with *** at step 3\n"
+    for number, key in enumerate(KEYS):
+        line = f"logged in with {key} at step 3\n".encode()
+        for at in range(0, len(line), 5):
+            path = tmp_path / f"log{number}-{at}"
+            logged(path, line[:at], line[at:])
+            assert path.read_bytes() == b"logged in with *** at step 3\n"
+            tally("keys parted")
 
 
 def test_what_shows_a_key_is_known_without_looking_for_one() -> None:
