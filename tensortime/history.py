@@ -97,7 +97,16 @@ def experiment_ref(name: ExperimentName) -> str:
 
 def read_catalog(shadow: Shadow) -> Catalog:
     """All experiments, in one git process."""
-    listed = shadow.refs(EXPERIMENTS, TAGS)
+    try:
+        listed = shadow.refs(EXPERIMENTS, TAGS)
+    except GitFailed as problem:
+        if "packed-refs" not in str(problem):
+            raise
+        raise Damaged(
+            "the list of experiments is damaged: {problem}",
+            problem=str(problem),
+            hint="tensortime verify --repair keeps what it still says, and finds the other backups again",
+        ) from problem
     tags: dict[str, list[str]] = {}
     for ref in listed.refs:
         if ref.name.startswith(TAGS):

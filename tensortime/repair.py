@@ -17,8 +17,10 @@ from tensortime.packreader import Entry, Pack, PackDamaged
 from tensortime.reading import judge_object
 from tensortime.repacking import copy_objects, pack_folder, remove_pack, remove_shortcuts
 from tensortime.reports import Problem
+from tensortime.salvage import name_the_lost, packed_refs, whole_lines, write_refs
 from tensortime.store import Store
 
+PACKED_REFS = "packed-refs"
 MOVED = "moved to .objects/damaged"
 
 
@@ -46,6 +48,8 @@ def mend(store: Store, staging: str, findings: Findings, monitor: Monitor) -> tu
     """Put right what can be, move aside what is wrong; returns what was done."""
     done: list[Problem] = []
     monitor.begin("repair", 0, 0)
+    if PACKED_REFS in findings.refs:
+        done += mend_refs(store)
     objects = GitObjects(store.path(".shadow"))
     for name, reason in findings.files.items():
         stem, ending = os.path.splitext(name)
@@ -66,6 +70,18 @@ def mend(store: Store, staging: str, findings: Findings, monitor: Monitor) -> tu
         if not isinstance(what, bytes) and move_object(store, what):
             done.append(Problem("damaged", what, reason, repair=MOVED))
     return tuple(done)
+
+
+def mend_refs(store: Store) -> list[Problem]:
+    """Keep of a damaged list of refs what it still says, and name anew what it no longer does."""
+    path = packed_refs(store)
+    lines, damaged = whole_lines(path)
+    if not damaged:
+        return []
+    move_aside(store, path, PACKED_REFS)
+    write_refs(store, lines)
+    found = ", ".join(name_the_lost(store)) or "no backup"
+    return [Problem("ref", PACKED_REFS, "it is damaged", repair=f"{MOVED}; found without a name: {found}")]
 
 
 def mend_index(store: Store, staging: str, stem: str) -> bool:

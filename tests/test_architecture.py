@@ -35,7 +35,7 @@ LAYERS = """
     snapshot  checkout  editing  stored  present  usage  clearance  fsck  prune
     repair  grace  backlog
     garbage  supplement  folding
-    publication  census  reading  repacking  leftovers
+    publication  census  reading  repacking  leftovers  salvage
     ongoing  overlooked
     commits  destination  reach  trash  selection
     intake  worktrees  session  language  query

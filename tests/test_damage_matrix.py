@@ -356,6 +356,24 @@ def test_what_once_went_wrong(
     tally("damages", 1)
 
 
+@pytest.mark.parametrize("how", ["cut in half", "garbage", "a folder"])
+def test_repair_saves_the_names(template: Template, tmp_path: Path, how: str) -> None:
+    """X01: of a damaged packed-refs the whole lines stay, and backups whose line is lost are `found-…`: gc frees none."""
+    one = Judge(template, tmp_path / "state", "packed-refs", how)
+    maintenance.verify(repair=True, directory=one.project)
+    maintenance.gc(directory=one.project)
+    listed = api.log(directory=one.project)
+    assert BETA in {each.name for each in listed.experiments}
+    wanted = [
+        each.name for each in listed.experiments if each.name == ALPHA or each.name.startswith("found-")
+    ]
+    for name in wanted:
+        if restored(one.project, name, tmp_path / "found") == template.trees[ALPHA]:
+            break
+    else:
+        raise AssertionError(f"{how}: alpha is nowhere in {wanted}")
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_verb_on_every_damage(
