@@ -17,6 +17,7 @@ from terminals import PACKAGE, spawn
 from tensortime import api, checkout, documents, outcome, running, snapshot
 from tensortime.errors import CommandNotFound, NoSpace, NotExecutable, UsageError
 from tensortime.formats import RelPath
+from tensortime.project import find_worktree
 
 EXAMPLE = Path(PACKAGE) / "examples/digits"
 
@@ -429,7 +430,7 @@ def test_an_isolated_run_reads_only_what_it_wrote(project: Tree) -> None:
 
 def test_an_isolated_command_runs_where_it_was_typed(project: Tree) -> None:
     """In the same folder inside the project, with what only the project has: its environment's Python."""
-    project.file("sub/where.py", b"import os; open('here.txt', 'w').write(os.getcwd())")
+    project.file("sub/where.py", b"import os; open('here.txt', 'w').write(os.getcwd() + os.environ['PWD'])")
     project.symlink("venv/bin/python", os.fsencode(sys.executable)).file("venv/pyvenv.cfg")
     run(project, "--name", "first", "--", "true")
     command = [sys.executable, "-m", "tensortime", "run", "--isolated", "--name", "x", "--keep"]
@@ -443,7 +444,9 @@ def test_an_isolated_command_runs_where_it_was_typed(project: Tree) -> None:
         check=True,
     )
     kept = project.root / "tensortime/x.run"
-    assert content(project, "x", "sub/here.txt") == str(kept / "sub")
+    assert content(project, "x", "sub/here.txt") == str(kept / "sub") * 2
+    place = find_worktree(str(kept))
+    assert place is not None and place.parent is not None and place.parent.number == 2
     assert str(kept) in done.stderr and (kept / "train.py").exists()
     assert run_cli("rm", "--worktree", str(kept), cwd=project.root).returncode == 0
     assert not worktrees(project)
@@ -584,6 +587,7 @@ def test_a_preempted_job_goes_on_with_its_experiment(
     assert run_cli("verify", cwd=project.root).returncode == 0
 
 
+@pytest.mark.long
 def test_a_job_that_was_killed_goes_on_with_what_it_left(project: Tree) -> None:
     """Of a runner that died without a word the outputs so far lie in the project: they are stored when it goes on."""
     command = script(project, "VERSION = 'first'\n" + STEPS)
@@ -595,6 +599,7 @@ def test_a_job_that_was_killed_goes_on_with_what_it_left(project: Tree) -> None:
     assert [one["path"] for one in found["outputs"]] == ["steps/0", "steps/1"]
 
 
+@pytest.mark.long
 def test_another_command_or_job_begins_an_experiment_of_its_own(project: Tree) -> None:
     """A restarted job runs all of its commands again: one that had ended, or another one, is not gone on with."""
     run(project, "--name", "x", *PYTHON, SLURM_JOB_ID="77")
@@ -634,6 +639,7 @@ def test_show_says_how_it_ended_and_where_the_output_is(project: Tree) -> None:
     assert log.startswith("much") and "hf_aaa" not in log
 
 
+@pytest.mark.long
 def test_log_shows_what_failed_and_what_runs(project: Tree) -> None:
     """As every other status: in front of the note."""
     run(project, "--name", "x", "--note", "n", "--", "false", code=1)
@@ -651,6 +657,7 @@ def test_a_later_backup_keeps_how_it_ended(project: Tree) -> None:
     assert shown(project, "x")["run"]["result"]["exit_code"] == 1
 
 
+@pytest.mark.long
 def test_diff_finds_the_outputs_of_a_run(project: Tree) -> None:
     """Between two runs of the same code what they made are effects, not causes."""
     for name in ("a", "b"):
@@ -794,6 +801,7 @@ def test_a_backup_of_another_project_inside_changes_no_inputs(project: Tree, tmp
     found = document(project, "--name", "x", *script(project, code))
     assert found["outputs"] == [] and shown(project, "x")["params"] == {"lr": 0.1}
     assert shown(project, "x")["files"] == shown(project, "x:1")["files"]
+    assert shown(project, "x")["backups"] == 2
 
 
 def test_a_second_interrupt_while_the_outputs_are_stored(
