@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tensortime.errors import TensorTimeError
     from tensortime.maintenance import doctor, gc, purge, verify
     from tensortime.portable import export_experiment, import_file
+    from tensortime.rerunning import rerun
     from tensortime.running import run
     from tensortime.time_machine import TimeMachine
     from tensortime.upkeep import du, rm, rm_worktree, trashed, undelete
@@ -32,6 +33,7 @@ __all__ = [
     "log",
     "note",
     "purge",
+    "rerun",
     "restore",
     "rm",
     "rm_worktree",
@@ -64,6 +66,7 @@ _HOMES = {
     "du": "upkeep",
     "rm": "upkeep",
     "rm_worktree": "upkeep",
+    "rerun": "rerunning",
     "run": "running",
     "trashed": "upkeep",
     "undelete": "upkeep",

@@ -4,6 +4,7 @@ What led into the project then leads to the same place in the new folder: words,
 Python of then is used where it is still there. What tells of a host or a launch is not repeated.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -118,8 +119,14 @@ def recipe_of(
 
 
 def as_typed(text: str) -> str:
-    """A recorded path as this process spells it."""
-    return os.fsdecode(bytes_of(text))
+    """A recorded text as this process spells it. UsageError for what no system takes: somebody made the record up."""
+    with contextlib.suppress(UnicodeEncodeError):
+        typed = os.fsdecode(bytes_of(text))
+        if "\0" not in typed:
+            return typed
+    raise UsageError(
+        "the record of this run holds what no command can be", hint="it was not made by tensortime"
+    )
 
 
 def words_of(run: Mapping[str, object], arguments: Sequence[str], name: str) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from tensortime.differences import ValueChange
+from tensortime.errors import listing
 from tensortime.messages import Translator
 from tensortime.render_diff import (
     SHOWN,
@@ -18,6 +19,9 @@ from tensortime.suspects import Suspect
 from tensortime.text import cells, pad, printable
 from tensortime.verdict import CLOSE, DIFFERS, EXTRA, IDENTICAL, MISSING, OutputResult, RerunReport, line_of
 
+LEFT_OUT = 5
+"""Paths of what the inputs lack, on one line."""
+
 FILES = ("code", "data")
 """Categories whose keys are paths."""
 
@@ -28,6 +32,10 @@ def rerun_text(report: RerunReport, style: Style, shown_path: str) -> list[str]:
     lines = (
         [] if report.outputs is None else [printable(tr.text(line_of(report))), *output_lines(report, style)]
     )
+    if report.left_out and report.failed_anew:
+        # Most often this is why.
+        paths = listing([printable(path) for path in report.left_out], LEFT_OUT)
+        lines.append(fitted(tr("its inputs were stored without: {paths}", paths=paths), style))
     lines += cause_lines(report, style)
     if report.experiment is not None:
         name, parent = printable(report.experiment), printable(report.parent)

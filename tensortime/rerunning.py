@@ -225,8 +225,16 @@ def reported(again: Repetition, recipe: Recipe, report: RunReport) -> RerunRepor
         report.exit_code,
         first if isinstance(first, int) else None,
         again.folder,
+        left_out=left_out_of(again.recorded.run),
         interrupted=report.interrupted if report.status == "interrupted" else "",
     )
+
+
+def left_out_of(run: Mapping[str, object]) -> tuple[str, ...]:
+    """The paths that a backup left out or could not store, but for what nobody misses."""
+    lists = [run.get(key) for key in ("ignored", "skipped")]
+    rows = [row for one in lists if isinstance(one, list) for row in one if isinstance(row, dict)]
+    return tuple(str(row.get("path")) for row in rows if not str(row.get("rule", "")).startswith("built-in"))
 
 
 @dataclass(frozen=True)

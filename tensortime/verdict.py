@@ -65,6 +65,8 @@ class RerunReport:
     """Files that the rerun made, and of which the first run's experiment does not say whether it made them too."""
     rtol: float = 0.0
     causes: tuple[Suspect, ...] = ()
+    left_out: tuple[str, ...] = ()
+    """What a rule of the person left out of the inputs, or could not be stored: it is not in the worktree."""
     interrupted: str = ""
     """The signal with which it was told to stop."""
     seconds: float = 0.0

@@ -113,6 +113,32 @@ def test_a_secret_is_asked_for_again() -> None:
     assert recipe("bash", "train.py", "--token", "***", arguments=("--token", "s")).words[-1] == "s"
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"command": ["./t", "a\0b"]},
+        {"command": ["./t", "\ud800"]},
+        {"cwd": "\0"},
+        {"environment": {"PYTHONHASHSEED": "\0"}},
+        {"python": {"executable": "\0"}},
+    ],
+)
+def test_a_record_that_somebody_made_up_is_refused(facts: dict[str, object]) -> None:
+    """One line, no exception of the system's."""
+    run = {"command": ["./t"], "cwd": "/home/ada/p", "machine": {}, **facts}
+    with pytest.raises(UsageError, match="holds what no command can be"):
+        recipe_of(run, "/home/ada/p", "/new/p", (), NOW, name="x")
+
+
+@pytest.mark.parametrize("odd", [3, None, [], {}, "x", [3], {"executable": 3}])
+def test_a_record_of_odd_types_is_no_exception(odd: object) -> None:
+    """What is not as a version of ours writes it counts as not recorded."""
+    run = {"command": ["./t"], "cwd": odd, "environment": odd, "python": odd, "machine": odd}
+    assert recipe_of(run, "/home/ada/p", "/new/p", (), NOW, name="x").words[0] == "./t"
+    with pytest.raises(UsageError, match="no command that can be run again"):
+        recipe_of({"command": odd if odd != [3] else 3}, "/p", "/new/p", (), NOW, name="x")
+
+
 # --- Python
 
 

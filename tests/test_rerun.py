@@ -126,6 +126,21 @@ def test_a_run_that_fails_this_time_is_not_reproduced(lab: Tree) -> None:
     assert api.log(directory=lab.root).experiments[0].status == "failed"
 
 
+def test_inputs_that_were_not_stored_are_named_when_it_fails(tmp_path: Path) -> None:
+    """What a rule left out is not in the new folder: most often that is why."""
+    tree = (
+        Tree(tmp_path / "p")
+        .file("t.sh", b"cat data/x > out\n")
+        .file("data/x", b"1")
+        .file(".ttignore", b"data\n")
+    )
+    run_cli("run", "--name", "base", "--", "sh", "t.sh", cwd=tree.root)
+    done = rerun(tree)
+    assert done.returncode == 5
+    assert done.stdout.splitlines()[0] == "not reproduced: it ended with 1"
+    assert "its inputs were stored without: data" in done.stdout
+
+
 def test_outputs_that_a_rule_leaves_out_are_looked_at(tmp_path: Path) -> None:
     """What a person had added by hand from an ignored folder."""
     tree = Tree(tmp_path / "p").file("train.py", WRITES).file(".ttignore", b"out/\n")
