@@ -45,6 +45,9 @@ DEAD_SECONDS = 86400.0
 PERSONS_SECONDS = 2.0
 """A lock of all packed refs that is older than this is of no git that a person started: that takes milliseconds."""
 
+REFS_WAIT = 1.0
+"""Seconds to wait for others that write refs, before one begins that may want the same."""
+
 LOCK_WAIT = 5.0
 """Seconds that a backup or restore waits for the store's lock before it gives up."""
 
@@ -170,13 +173,21 @@ class Store:
                 time.sleep(0.02)
             remove_if_there(path)
 
-    @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
-        """Hold the store so that nothing is collected meanwhile; StoreBusy after some seconds."""
-        if self.is_writable and ref_locks(self.path(".shadow")):
+    def await_refs(self) -> None:
+        """Wait some time until nobody writes a ref; where nobody is there who could, the locks are of dead gits."""
+        deadline = time.monotonic() + REFS_WAIT
+        while self.is_writable and ref_locks(self.path(".shadow")):
             with self.locked(".lock", lockless=False) as alone:
                 if alone:
                     self.drop_dead_locks()
+            if alone or time.monotonic() > deadline:
+                return
+            time.sleep(0.02)
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Hold the store so that nothing is collected meanwhile; StoreBusy after some seconds."""
+        self.await_refs()
         with self.locked(".lock", shared=True, wait=LOCK_WAIT) as got:
             if not got:
                 raise StoreBusy(

@@ -3,11 +3,14 @@
 No command asks a person to remove anything.
 """
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -198,3 +201,19 @@ def test_a_disk_that_fails_while_it_syncs(project: Path, number: int) -> None:
         assert names(project) == {"base", "other"}
     assert api.backup(directory=project, name="new").exit_code == 0
     assert tensortime.verify(read_data="all", directory=project).problems == ()
+
+
+def test_a_git_that_dies_a_moment_after_us(project: Path) -> None:
+    """K05, K07: as long as it lives its lock is its own, and no longer: the next command waits for that moment."""
+    path = (
+        Tree(project / "tensortime/.shadow").file("refs/experiments/other.lock").root
+        / "refs/experiments/other.lock"
+    )
+    with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as held:
+        held.enter_context(fsops.locked(str(project / "tensortime/.lock"), shared=True))
+        adding = pool.submit(api.backup, directory=project, name="other", add=["train.py"])
+        time.sleep(0.2)
+        assert path.exists() and not adding.done()
+        held.close()
+        assert adding.result(timeout=8).exit_code == 0
+    assert not path.exists()
