@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tensortime import fsops, shadow
+from tensortime import fsops, reflocks, shadow
 from tensortime.errors import (
     Damaged,
     ForeignFolder,
@@ -41,9 +41,6 @@ STALE_SECONDS = 60.0
 
 DEAD_SECONDS = 86400.0
 """Where the file system has no locks, only staging older than this is taken for that of a process that is gone."""
-
-PERSONS_SECONDS = 2.0
-"""A lock of all packed refs that is older than this is of no git that a person started: that takes milliseconds."""
 
 REFS_WAIT = 1.0
 """Seconds to wait for others that write refs, before one begins that may want the same."""
@@ -159,24 +156,13 @@ class Store:
                 fsops.sync_folder(folder)
 
     def drop_dead_locks(self) -> None:
-        """Remove the lock files of gits that were killed: until they go, their refs cannot be written.
-
-        To be called by who holds the store alone: then no git of ours is alive.
-        """
-        for path in ref_locks(self.path(".shadow")):
-            if not os.path.basename(path).startswith("packed-refs"):
-                remove_if_there(path)
-                continue
-            # A person's git in a restored worktree may write this one, and that takes no lock of ours.
-            deadline = time.monotonic() + PERSONS_SECONDS
-            while age_of(path) < PERSONS_SECONDS and time.monotonic() < deadline:
-                time.sleep(0.02)
-            remove_if_there(path)
+        """Remove the locks that dead gits left on refs; to be called by who holds the store alone."""
+        reflocks.remove_dead(self.path(".shadow"))
 
     def await_refs(self) -> None:
         """Wait some time until nobody writes a ref; where nobody is there who could, the locks are of dead gits."""
         deadline = time.monotonic() + REFS_WAIT
-        while self.is_writable and ref_locks(self.path(".shadow")):
+        while self.is_writable and reflocks.found_in(self.path(".shadow")):
             with self.locked(".lock", lockless=False) as alone:
                 if alone:
                     self.drop_dead_locks()
@@ -196,30 +182,6 @@ class Store:
                     hint="try again later",
                 )
             yield
-
-
-def ref_locks(git_dir: str) -> list[str]:
-    """The lock files of refs that are there: of gits that write one just now, or were killed while they did."""
-    found = []
-    for kind in ("experiments", "tags", "trash", "pins"):
-        for folder, _, names in os.walk(os.path.join(git_dir, "refs", kind)):
-            found += [os.path.join(folder, name) for name in names if name.endswith(".lock")]
-    packed = (os.path.join(git_dir, name) for name in ("packed-refs.lock", "packed-refs.new"))
-    return [*found, *(path for path in packed if os.path.lexists(path))]
-
-
-def age_of(path: str) -> float:
-    """Seconds since a file was last written; infinite where there is none."""
-    try:
-        return time.time() - os.lstat(path).st_mtime
-    except FileNotFoundError:
-        return float("inf")
-
-
-def remove_if_there(path: str) -> None:
-    """Remove a file; somebody else may have."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
 
 
 def sweep(folder: str) -> None:

@@ -16,7 +16,7 @@ from strikes import Strike, strikes_of
 from traces import record
 
 import tensortime
-from tensortime import api, folding, store
+from tensortime import api, folding, reflocks
 
 Tally = Callable[[str, int], None]
 
@@ -244,7 +244,7 @@ class Scene:
 @pytest.fixture(autouse=True)
 def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No person has a git of theirs at work."""
-    monkeypatch.setattr(store, "PERSONS_SECONDS", 0.05)
+    monkeypatch.setattr(reflocks, "PERSONS_SECONDS", 0.05)
 
 
 def assert_survived(scene: Scene, strikes: Sequence[Strike], tally: Tally, *, restored: bool) -> None:

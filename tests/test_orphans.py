@@ -18,7 +18,7 @@ from builders import Tree, assert_same_tree
 from strikes import Strike
 
 import tensortime
-from tensortime import api, checkout, fsops, prune, store
+from tensortime import api, checkout, fsops, prune, reflocks, store
 from tensortime.errors import StoreBusy, TargetExists
 
 WAITING_GIT = """#!/bin/sh
@@ -117,7 +117,7 @@ def test_the_locks_of_a_git_that_was_killed(
     project: Path, monkeypatch: pytest.MonkeyPatch, lock: str
 ) -> None:
     """K07: whatever command comes next goes on as if they were not there."""
-    monkeypatch.setattr(store, "PERSONS_SECONDS", 0.1)
+    monkeypatch.setattr(reflocks, "PERSONS_SECONDS", 0.1)
     path = Tree(project / "tensortime/.shadow").file(lock, b"0" * 20).root / lock
     api.backup(directory=project, name="new")
     assert not path.exists()

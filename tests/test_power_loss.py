@@ -16,7 +16,7 @@ from test_kills import EDITS, OPERATIONS, Scene, Tally, names
 from traces import record
 
 import tensortime
-from tensortime import api, store
+from tensortime import api, reflocks
 
 SHORT = 30
 """How many states of each command `make test` tries."""
@@ -25,7 +25,7 @@ SHORT = 30
 @pytest.fixture(autouse=True)
 def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """No person has a git of theirs at work."""
-    monkeypatch.setattr(store, "PERSONS_SECONDS", 0.02)
+    monkeypatch.setattr(reflocks, "PERSONS_SECONDS", 0.02)
 
 
 COMMANDS = {**OPERATIONS, **EDITS}
