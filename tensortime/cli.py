@@ -23,7 +23,10 @@ def page(command: Any, context: Any) -> str:
         Section(tr("Arguments:"), [(one.metavar, one.help or "") for one in arguments]),
         Section(tr("Options:"), [record for one in options if (record := option_record(one, context))]),
     ]
-    usage = " ".join([context.command_path, *map(usage_of, arguments), tr("[OPTIONS]")])
+    words = [*map(usage_of, arguments), tr("[OPTIONS]")]
+    # What is behind the command of `run` is the command's.
+    words = words if context.allow_interspersed_args else words[::-1]
+    usage = " ".join([context.command_path, *words])
     return "\n".join(manual_page(usage, command.help or "", sections, [], page_width(), tr, command.name))
 
 

@@ -136,10 +136,9 @@ def facts_so_far(
     if step is not None and step.result is None:
         # The command begins again, perhaps on another machine: what ran before is told by the older backups.
         return {key: value for key, value in collected.items() if key != "parent"} | parent_of(below)
-    if step is not None:
-        kept = {key: value for key, value in below.items() if key not in OF_ONE_BACKUP}
-        return {**kept, "result": dict(step.result or {})}
     kept = {key: value for key, value in below.items() if key not in OF_ONE_BACKUP}
+    if step is not None:
+        return kept
     told = [*KNOWN_INSIDE, *(OF_PYTHON if knows_python(below, collected) else ())]
     return {**kept, **{key: collected[key] for key in told if key in collected}}
 

@@ -200,6 +200,8 @@ def publish_once(
             whole, told = on_top_of(store, begun, gathered, options.only, facts)
     elif begun.runner or (begun.existing and options.run):
         begun, whole, told = in_its_run(session, begun, gathered, facts)
+    if options.run is not None and options.run.result is not None:
+        told = {**told, "result": dict(options.run.result)}
     commit = commit_contents(session, writer, with_records(whole, begun.kept), begun, told)
     try:
         writer.finish()

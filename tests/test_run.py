@@ -1,11 +1,13 @@
 """`tensortime run`: a command between two backups of one experiment, and what becomes of it. Issue 7."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,12 @@ import pytest
 from builders import Tree, run_cli
 from terminals import PACKAGE, spawn
 
-from tensortime import api, checkout, documents, outcome, running, snapshot
+from tensortime import api, checkout, documents, history, outcome, running, snapshot
 from tensortime.errors import CommandNotFound, NoSpace, NotExecutable, UsageError
-from tensortime.formats import RelPath
+from tensortime.formats import RelPath, text_of
+from tensortime.names import ExperimentName
 from tensortime.project import find_worktree
+from tensortime.store import open_store
 
 EXAMPLE = Path(PACKAGE) / "examples/digits"
 
@@ -853,3 +857,61 @@ def test_backups_inside_from_a_folder_of_the_project(project: Tree) -> None:
         assert shown(project, name)["params"] == {"lr": 0.1}
         (project.root / "sub/out.txt").unlink(missing_ok=True)
     assert {one.name for one in api.log(directory=project.root).experiments} == {"first", "x", "y"}
+
+
+def test_an_experiment_that_is_removed_while_it_runs_comes_again(project: Tree) -> None:
+    """What the command made is worth more than the order to forget it: it is there, with how it ended."""
+    removes = f"import subprocess, sys\nsubprocess.run([{sys.executable!r}, '-m', 'tensortime', 'rm', 'x'], check=True)\n"
+    found = document(project, "--name", "x", *script(project, TRAIN.decode() + removes))
+    assert found["experiment"] == "x" and found["added"]["number"] == 1
+    assert content(project, "x", "save/model.txt") == "weights"
+    assert shown(project, "x")["run"]["result"]["exit_code"] == 0
+
+
+LOOP = """\
+import os, time
+os.makedirs("steps", exist_ok=True)
+for step in range(len(os.listdir("steps")), 60):
+    with open(f"steps/{step:02}", "w") as file: file.write("x" * 1000)
+    if step == 5:
+        from tensortime import TimeMachine
+        TimeMachine().backup(params={"step": step})
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("options", [(), ("--isolated",)])
+def test_kills_at_any_moment(
+    project: Tree, options: tuple[str, ...], tally: Callable[[str, int], None]
+) -> None:
+    """Whenever a run is killed the store is whole, and the next try ends the same experiment with all outputs."""
+    project.file("train.py", LOOP.encode())
+    for count in range(12):
+        name = f"x{count}"
+        env = {**os.environ, "PYTHONPATH": PACKAGE, "TENSORTIME_EXPERIMENT": name}
+        words = [sys.executable, "-m", "tensortime", "run", *options, *PYTHON]
+        child = subprocess.Popen(
+            words, cwd=project.root, env=env, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(0.2 + 0.15 * count)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait(60)
+        assert run_cli("verify", cwd=project.root).returncode in (0, 4)  # 4: there is no store yet
+        found = document(project, *options, *PYTHON, code=0, TENSORTIME_EXPERIMENT=name)
+        assert found["status"] == "done"
+        files = {path for path in small_files(project, name) if path.startswith("steps/")}
+        assert files == {f"steps/{step:02}" for step in range(60)}, count
+        shutil.rmtree(project.root / "steps", ignore_errors=True)
+    assert not worktrees(project)
+    tally("kills of a run", 12)
+
+
+def small_files(tree: Tree, experiment: str) -> list[str]:
+    """The small files of an experiment's newest backup."""
+    opened = open_store(str(tree.root / "tensortime"))
+    tip = opened.shadow.ref(history.experiment_ref(ExperimentName(experiment)))
+    assert tip is not None
+    return [text_of(item.path) for item in opened.shadow.tree(tip)]
