@@ -18,6 +18,7 @@ from typing import IO
 from blake3 import blake3
 
 from tensortime import fsops, history
+from tensortime.beginning import folders_in
 from tensortime.bundle import FILES, HEADER, HISTORY, OBJECTS, BundleReader
 from tensortime.checkout import check_paths
 from tensortime.editing import tag_name, tag_ref
@@ -37,7 +38,7 @@ from tensortime.names import ExperimentName, free_name, problem_of
 from tensortime.packreader import PackDamaged
 from tensortime.packs import Kind, PackWriter, decode_tree, encode_commit, encode_tree, object_id, pack_object
 from tensortime.project import Place
-from tensortime.publication import ATTEMPTS, folders_in, sync_ref
+from tensortime.publication import ATTEMPTS, sync_ref
 from tensortime.reports import ImportReport
 from tensortime.shadow import TreeItem, parse_commit
 from tensortime.sidecar import OBJECT_MODE, NoRoom, Room, Sidecar

@@ -10,7 +10,7 @@ import glob
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from signal import Signals
 
 from tensortime import editing, fsops, history, isolation, snapshot
@@ -22,7 +22,6 @@ from tensortime.errors import (
     Interrupted,
     NotExecutable,
     TensorTimeError,
-    listing,
     message,
 )
 from tensortime.experiments import Experiment
@@ -30,7 +29,7 @@ from tensortime.formats import RelPath, bytes_of, iso_time
 from tensortime.history import Target
 from tensortime.ignoring import Rules
 from tensortime.jobs import Request, experiment_to_join, is_own_mistake, named
-from tensortime.lookup import announce, environment_failure, store_trouble, visible
+from tensortime.lookup import announce, environment_failure, store_trouble
 from tensortime.monitor import Monitor
 from tensortime.names import ExperimentName
 from tensortime.outputlog import OutputLog
@@ -43,25 +42,13 @@ from tensortime.scan import scan
 from tensortime.session import RunStep, configured
 from tensortime.statcache import StatKey
 from tensortime.store import Store, create_store
+from tensortime.surroundings import Work, placed, placed_words, variables, warn_of_others, warn_of_words
 
 LOG = "output.log"
 """What the command wrote, among the experiment's records."""
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals that end a command because somebody wants it to end."""
-
-
-@dataclass(frozen=True)
-class Work:
-    """An experiment that is begun: where its command runs, and what is known for the backup after it."""
-
-    store: Store
-    place: Place
-    """The project, or the worktree in its place."""
-    experiment: ExperimentName
-    runner: Mapping[str, object]
-    begun: BackupReport
-    before: Mapping[RelPath, StatKey] = field(default_factory=dict)
 
 
 def run_bare(request: Request) -> RunReport:
@@ -204,24 +191,6 @@ def prepared(
     return replace(work, before=stats_of(work.place, also(work.place, config, request)))
 
 
-def warn_of_others(place: Place, store: Store, request: Request, monitor: Monitor) -> None:
-    """Say which other commands write in the same folder, so that each one's outputs are the other's too."""
-    if request.isolated or request.alone:
-        return
-    others = [
-        one.name
-        for one in visible(place, store)[0].experiments
-        if one.status == "running" and "pid" in one.runner and not one.runner.get("isolated")
-    ]
-    if others:
-        monitor.warn(
-            message(
-                "{names} runs here too: what it makes will be among the outputs; --isolated keeps runs apart",
-                names=listing(others, 3),
-            )
-        )
-
-
 def name_of(begun: BackupReport) -> ExperimentName:
     """The name of an experiment that is begun."""
     return ExperimentName(str(begun.experiment))
@@ -296,50 +265,6 @@ def stats_of(place: Place, paths: Sequence[RelPath]) -> dict[RelPath, StatKey]:
     there = [path for path in paths if os.path.lexists(os.path.join(top, path))]
     found = scan(top, Rules.start(), only=there).files if there else []
     return {one.path: StatKey(one.size, one.mtime_ns, one.ctime_ns, one.inode) for one in found}
-
-
-def placed(place: Place, work: Work, path: str) -> str:
-    """A path of the project as it is in the command's worktree."""
-    inside = os.path.relpath(os.path.realpath(path), place.project)
-    if work.place is place or inside.startswith(".."):
-        return path
-    return os.path.normpath(os.path.join(work.place.project, inside))
-
-
-def placed_words(place: Place, work: Work, request: Request) -> tuple[str, ...]:
-    """The command's words; a program that only the project has (`.venv/bin/python`) is started where it is."""
-    first, *others = request.words
-    folder = placed(place, work, request.folder)
-    if "/" in first and not os.path.lexists(os.path.join(folder, first)):
-        first = os.path.join(request.folder, first)
-    return (first, *others)
-
-
-def warn_of_words(place: Place, work: Work, request: Request, monitor: Monitor) -> None:
-    """Say which words, and which search path, lead out of the worktree into the project."""
-    words = [*request.words[1:], *request.environment.get("PYTHONPATH", "").split(os.pathsep)]
-    for word in dict.fromkeys(words):
-        path = os.path.realpath(word) if os.path.isabs(word) else ""
-        if path == place.project or path.startswith(place.project + "/"):
-            monitor.warn(
-                message(
-                    "{word} is in the project, not in the folder of its own that the command runs in: {path}",
-                    word=word,
-                    path=work.place.project,
-                )
-            )
-
-
-def variables(work: Work, request: Request, folder: str) -> dict[str, str]:
-    """The command's environment: a `tm.backup()` in it, or a job that it submits, joins the experiment."""
-    own = {
-        "TENSORTIME_EXPERIMENT": os.fsdecode(bytes_of(work.experiment)),
-        "TENSORTIME_STORE": work.store.folder,
-        "PWD": folder,
-    }
-    if not request.submits:
-        own["TENSORTIME_RUNNER"] = str(work.runner["id"])
-    return {**request.environment, **own}
 
 
 def finish(

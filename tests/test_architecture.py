@@ -29,6 +29,7 @@ LAYERS = """
     rerunning
     api  upkeep  maintenance  portable  running
     runner
+    surroundings
     jobs
     lookup
     extraction  purging  health  exporting  importing  isolation  reproduction
@@ -36,7 +37,7 @@ LAYERS = """
     repair  grace  backlog
     garbage  supplement  folding
     publication  census  reading  repacking  leftovers  salvage
-    ongoing  overlooked
+    ongoing  overlooked  beginning
     commits  destination  reach  trash  selection
     intake  worktrees  session  language  query
     history  project  scan  hardlinks  comparison  retention  outcome
