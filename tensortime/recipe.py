@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from tensortime.commandline import LAUNCHING_MODULES
 from tensortime.conditions import command_of, script_end
 from tensortime.errors import Message, TensorTimeError, UsageError, message
 from tensortime.formats import bytes_of
@@ -32,6 +33,8 @@ ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX", "CONDA_DEFAULT_ENV")
 """Variables that name the environment that a shell works in."""
 
 PYTHON = re.compile(r"python|pypy")
+LAUNCHES = {*LAUNCHING_MODULES, "accelerate"}
+"""Modules whose own arguments come before the script."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,12 @@ def recipe_of(
                     folder=then.folder,
                 )
             )
+    launch = run.get("launch")
+    ranks = launch.get("WORLD_SIZE") if isinstance(launch, Mapping) else None
+    if isinstance(ranks, str) and ranks.isdecimal() and int(ranks) > 1:
+        notes.append(
+            message("it was one of {count} processes of a launcher; now it runs alone", count=int(ranks))
+        )
     program = words[0] if python_named(words[0]) else then.word(words[0])
     recipe = Recipe(
         (program, *(then.word(word) for word in words[1:])), inside or there, variables_of(run, then, environ)
@@ -163,14 +172,15 @@ def words_of(run: Mapping[str, object], arguments: Sequence[str], name: str) -> 
 
 def arguments_at(words: Sequence[str]) -> int:
     """Where the arguments begin: behind the script or module that runs, or else behind the program."""
-    if python_named(words[0]):
-        return script_end(words)
-    for at, word in enumerate(words[1:], 1):
-        if word.endswith(".py"):
+    start = script_end(words) if python_named(words[0]) else 1
+    if python_named(words[0]) and words[start - 1 : start] and words[start - 1] not in LAUNCHES:
+        return start
+    for at in range(start, len(words)):
+        if words[at].endswith(".py"):
             return at + 1
-        if word == "-m" and at + 1 < len(words):
+        if words[at] == "-m" and at + 1 < len(words):
             return at + 2
-    return 1
+    return start
 
 
 def python_named(word: str) -> bool:

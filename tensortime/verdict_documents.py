@@ -67,10 +67,12 @@ def rerun_json(report: RerunReport) -> dict[str, object]:
 def output_json(one: OutputResult) -> dict[str, object]:
     """How one output came out."""
     closeness = one.closeness
+    arrays = (closeness_json(closeness) or {}).get("arrays", [])
     return {
         "path": one.path,
         "result": one.result,
         "max_abs": 0.0 if one.result == "identical" else finite(closeness.max_abs) if closeness else None,
         "max_rel": 0.0 if one.result == "identical" else finite(closeness.max_rel) if closeness else None,
         "first": one.first.name if one.first else None,
+        "arrays": arrays,
     }

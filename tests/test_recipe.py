@@ -73,6 +73,15 @@ def test_a_run_from_outside_of_the_project_runs_in_the_new_folder() -> None:
             ("accelerate", "launch", "-m", "pkg.train", "--seed", "2"),
         ),
         (("make", "train"), ("make", "--seed", "2")),
+        (
+            ("python", "-m", "torch.distributed.run", "--nproc-per-node", "4", "train.py", "--lr", "1"),
+            ("python", "-m", "torch.distributed.run", "--nproc-per-node", "4", "train.py", "--seed", "2"),
+        ),
+        (
+            ("python", "-m", "accelerate", "launch", "train.py", "--lr", "1"),
+            ("python", "-m", "accelerate", "launch", "train.py", "--seed", "2"),
+        ),
+        (("python", "-m", "pkg.train", "x.py"), ("python", "-m", "pkg.train", "--seed", "2")),
     ],
 )
 def test_other_arguments_stand_in_place_of_those_behind_the_script(
@@ -80,6 +89,15 @@ def test_other_arguments_stand_in_place_of_those_behind_the_script(
 ) -> None:
     """Or behind the module; where there is neither, behind the program."""
     assert recipe(*command, arguments=("--seed", "2")).words == expected
+
+
+def test_one_of_several_processes_runs_alone_and_says_so() -> None:
+    """A rank of a launch recorded what it was, not how it was launched."""
+    found = recipe("./train.sh", launch={"WORLD_SIZE": "4", "RANK": "0"})
+    assert [str(note) for note in found.notes] == [
+        "it was one of 4 processes of a launcher; now it runs alone"
+    ]
+    assert recipe("./train.sh", launch={"WORLD_SIZE": "1"}).notes == ()
 
 
 def test_other_arguments_of_python() -> None:
