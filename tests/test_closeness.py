@@ -145,6 +145,7 @@ def test_the_order_of_bytes_and_rows_is_no_difference() -> None:
         assert gaps_of("w.npy", npy(cube, dtype), npy(cube, dtype, fortran=True)) == {}
     assert gaps_of("w.npy", npy(cube, "<f8"), npy(cube, ">f8")) == {}
     assert gaps_of("w.npy", npy(cube * 1j, "c16"), npy(cube * 1j, "c16", fortran=True)) == {}
+    assert gaps_of("w.npy", npy([1], "<u2"), npy([256], ">u2"))[""].max_abs == 255, "the bytes are the same"
     other = cube.copy()
     other[1, 2, 0] += 3
     assert gaps_of("w.npy", npy(cube, "f8"), npy(other, "f8", fortran=True))[""].max_abs == 3.0

@@ -83,6 +83,17 @@ def test_every_output_is_compared(tmp_path: Path) -> None:
     assert (first.max_abs, first.max_rel) == (0.5, 1.0)
 
 
+def test_permissions_are_no_result(tmp_path: Path) -> None:
+    """Another umask gives the same bytes."""
+    tree = project(tmp_path)
+    run(tree, "a", {"save/x": b"1", "save/y": npy(size=LARGE)})
+    (tree.root / "save/x").chmod(0o600)
+    (tree.root / "save/y").chmod(0o600)
+    api.backup(directory=tree.root, name="b")
+    api.backup(directory=tree.root, name="b", add=["save"])
+    assert told(compared(tree)) == {"save/x": "identical", "save/y": "identical"}
+
+
 def test_the_bar_decides_what_is_close(tmp_path: Path) -> None:
     """Relative to the larger number."""
     tree = project(tmp_path)

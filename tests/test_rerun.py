@@ -21,6 +21,8 @@ import json, os, sys
 os.makedirs("out", exist_ok=True)
 json.dump({"loss": float(os.environ.get("LOSS", "0.5")), "steps": [1, 2]}, open("out/m.json", "w"))
 open("out/argv", "w").write(" ".join(sys.argv[1:]))
+if os.environ.get("MORE"):
+    open("more.txt", "w").write("1")
 print("trained")
 sys.exit(int(os.environ.get("ENDS", "0")))
 """
@@ -104,6 +106,15 @@ def test_a_difference_is_named_and_the_bar_decides(lab: Tree) -> None:
     done = rerun(lab, "base", "--verify", "--rtol", "1e-2", LOSS="0.501")
     assert done.returncode == 0
     assert "reproduced within 1e-2 (2 outputs)" in done.stdout
+
+
+def test_what_only_this_run_made_is_a_difference(lab: Tree) -> None:
+    """A run that was recorded by `run` listed all that it made."""
+    done = rerun(lab, MORE="1")
+    assert (done.returncode, done.stdout.splitlines()[1]) == (
+        5,
+        "not reproduced: more.txt is there now, and was not",
+    )
 
 
 def test_an_unseeded_shuffle_is_not_reproduced(tmp_path: Path) -> None:
