@@ -208,8 +208,8 @@ def check_out(store: Store, target: Target, plan: Plan, partial: str, monitor: M
     os.mkdir(partial)
     os.chmod(partial, 0o777 & ~plan.manifest.umask)
     with ThreadPoolExecutor(1, "tensortime") as pool:
-        words = ("worktree", "add", "--quiet", "--detach", os.fsencode(partial), target.commit)
-        checkout = pool.submit(store.shadow.run, *words, umask=plan.manifest.umask)
+        words = (os.fsencode(partial), target.commit, plan.manifest.umask)
+        checkout = pool.submit(store.shadow.add_worktree, *words)
         # git says nothing meanwhile: let whoever watches see that something happens.
         while not wait([checkout], timeout=REDRAW_SECONDS).done:
             monitor.advance(0, 0)

@@ -10,6 +10,7 @@ import errno
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -107,6 +108,10 @@ class ObjectList:
     trees: tuple[bytes, ...]
 
 
+LOOKS = 20
+"""How often a worktree is tried to be made beside another that is just being made."""
+
+
 class Shadow:
     """The shadow repository of one store.
 
@@ -150,6 +155,22 @@ class Shadow:
             check_version()
             raise failure(words, done, self.git_dir)
         return done
+
+    def add_worktree(self, path: bytes, commit: Oid, umask: int) -> None:
+        """Make a worktree of a commit at `path`.
+
+        git looks at the records of all worktrees for that, before it makes anything, and dies of one whose
+        `commondir` another git has made and not yet written: then once more.
+        """
+        words = ("worktree", "add", "--quiet", "--detach", path, commit)
+        for _ in range(LOOKS):
+            done = self.run(*words, umask=umask, accept=(0, 128))
+            if done.returncode == 0:
+                return
+            if b"/commondir: " not in done.stderr:
+                raise failure(words, done, self.git_dir)
+            time.sleep(0.05)
+        self.run(*words, umask=umask)
 
     def refs(self, *prefixes: str) -> RefList:
         """All refs under these prefixes with their commits, in one process."""

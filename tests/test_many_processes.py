@@ -15,6 +15,7 @@ import crowd
 import pytest
 from builders import user_git
 from conftest import Tally
+from terminals import PACKAGE
 
 import tensortime
 from tensortime import api
@@ -28,7 +29,7 @@ def run(script: Path, *words: object, timeout: float, **variables: str) -> None:
     """Start the processes and wait for all; what any of them says on stderr is the failure."""
     process = subprocess.Popen(
         [sys.executable, script, *map(str, words)],
-        env={**os.environ, **variables, "PYTHONPATH": str(CROWD.parent)},
+        env={**os.environ, **variables, "PYTHONPATH": os.pathsep.join([str(CROWD.parent), PACKAGE])},
         cwd=script.parent,
         stderr=subprocess.PIPE,
         text=True,

@@ -6,12 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from builders import Tree, assert_same_tree, snapshot_of, user_git
 
 import tensortime
+from tensortime.store import open_store
+from tensortime.worktrees import claimed
 
 
 @pytest.fixture
@@ -22,6 +25,21 @@ def project(tmp_path: Path) -> Path:
     tree.file("data/part.bin", size=1_100_000).file("private.txt", b"p", mode=0o600).symlink("last", "model")
     tensortime.backup(directory=tree.root, name="first")
     return tree.root
+
+
+def test_another_is_just_being_made(project: Path, tmp_path: Path) -> None:
+    """C03: git dies of a record that another git has begun and not written. The restore goes on a moment later."""
+    record = shadow(project) / "worktrees/other"
+    record.mkdir(parents=True)
+    Tree(record).file("gitdir", os.fsencode(tmp_path / "other.partial/.git")).file("commondir", b"")
+    (record / "HEAD").write_text(user_git("rev-parse", "refs/experiments/first", cwd=shadow(project)))
+    with claimed(open_store(str(project / "tensortime")), str(tmp_path / "other")) as got:
+        assert got
+        writer = threading.Timer(0.4, lambda: (record / "commondir").write_text("../..\n"))
+        writer.start()
+        place = restored("first", project, tmp_path / "out")
+        writer.join()
+    assert_same_tree(project, place)
 
 
 def restored(name: str, directory: Path, destination: Path | None = None) -> Path:
