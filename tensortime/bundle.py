@@ -174,10 +174,12 @@ class BundleReader:
         self._path = path
         self._open: zipfile.ZipFile | tarfile.TarFile
         with reading(path):
-            is_zip = zipfile.is_zipfile(path)
+            # Not zipfile.is_zipfile: it looks at the end, where a tar may hold an npz.
+            with open(path, "rb") as file:
+                begins_as_zip = file.read(2) == b"PK"
             self._open = (
                 zipfile.ZipFile(path)
-                if is_zip
+                if begins_as_zip
                 else tarfile.TarFile(path, encoding="utf-8", errors="surrogateescape")
             )
             try:

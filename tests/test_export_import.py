@@ -175,6 +175,16 @@ def test_a_file_in_the_project_is_pointed_out(project: Tree) -> None:
     assert "a line /base.zip in .ttignore" in done.stderr
 
 
+def test_a_tar_that_ends_with_a_zip(tmp_path: Path) -> None:
+    """An npz is a zip, and what finds a zip by its end takes the whole tar for one."""
+    tree = Tree(tmp_path / "project").file("train.py", b"1")
+    with zipfile.ZipFile(tree.root / "weights.npz", "w") as packed:
+        packed.writestr("arr_0.npy", b"w" * THRESHOLD)
+    api.backup(directory=tree.root, name="base")
+    portable.export_experiment("base", tmp_path / "base.tar", directory=tree.root)
+    assert portable.import_file(tmp_path / "base.tar", directory=other(tmp_path)).files == 2
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"nothing", b"\0" * 10240])
 def test_what_is_no_export_is_said_to_be_none(tmp_path: Path, content: bytes) -> None:
     """In one line, with exit code 1, and no experiment."""
