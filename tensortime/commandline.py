@@ -199,7 +199,7 @@ def script_of(program: list[str], own_modules: "Collection[str]") -> str | None:
     elif name not in WRAPPERS:
         return program[0] if name.endswith(".py") and "/" in program[0] else None
     for at, word in enumerate(arguments):
-        if word.rpartition("/")[2] in ("tensortime", "tt"):
+        if word.rpartition("/")[2] == "tensortime":
             return None  # `tensortime run` backs up by itself
         if starts_training(word, arguments[at + 1 : at + 2]) or word in MANAGERS:
             return script_of(arguments[at:], own_modules)
