@@ -98,9 +98,10 @@ def back_up_into(
         missing = (*taken.skipped, *(Skipped(text_of(path), QUEUED) for path in taken.queued))
         gathered = Gathered(found, taken, fresh, missing, cache.objects)
         report = publish(session, catalog, writer, gathered, collector)
-    if options.large_until is None or time.monotonic() < options.large_until:
-        fold_when_due(store)
-    with contextlib.suppress(OSError):  # all is stored by now
+    # All is stored and named by now: none of this is a failure of the backup.
+    with contextlib.suppress(OSError):
+        if options.large_until is None or time.monotonic() < options.large_until:
+            fold_when_due(store)
         tell_of_room(session)
     remember(session, cache, taken)
     linked = {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}

@@ -21,7 +21,7 @@ from builders import Entry, Tree, assert_same_tree, run_cli, snapshot_of
 from failing_calls import Failing
 from mounts import mounted, require_root, run, small_tmpfs
 
-from tensortime import api, hardlinks, maintenance, upkeep
+from tensortime import api, hardlinks, maintenance, snapshot, upkeep
 from tensortime.errors import NoSpace, StoreUnusable, TensorTimeError
 
 CODES = (
@@ -166,6 +166,18 @@ def test_every_call_fails(
     while fail(template, tmp_path / "state", name, number, stays=stays):
         number += 1
     tally("failing calls", number)
+
+
+def test_a_backup_that_is_published_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D13: what comes after the ref has moved only saves time or tells of room; it may fail."""
+
+    def none_left(*_: object) -> None:
+        raise OSError(errno.ENFILE, "Too many open files in system")
+
+    tree = Tree(tmp_path / "project").file("train.py", b"lr = 1\n")
+    for step in ("fold_when_due", "tell_of_room"):
+        monkeypatch.setattr(snapshot, step, none_left)
+    assert api.backup(directory=tree.root, name="exp").experiment == "exp"
 
 
 def test_an_object_that_cannot_be_opened_keeps_its_name(
