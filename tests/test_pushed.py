@@ -177,8 +177,9 @@ def test_secrets_do_not_get_in(repository: Path) -> None:
     assert len(facts["without"]) == 15
 
 
-def test_what_the_backup_leaves_out_stays_out(repository: Path) -> None:
+def test_what_the_backup_leaves_out_stays_out(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that .ttignore names is not in the patch either; nor is the store, nor what lies outside the project."""
+    monkeypatch.setattr("tensortime.publication.ENVIRONMENT_SECONDS", 30)
     project = repository / "project"
     project.mkdir()
     (project / ".ttignore").write_text("private.yaml\n")
