@@ -266,6 +266,8 @@ def store_queued(duty: Duty, one: Queued, meter: Meter) -> Stored:
         advance=meter,
     )
     if one.info is None:
+        # Written ahead of the reader it is whole, and yet not what was there; a log only grows meanwhile.
+        moved = moved or (key_of(stored.info) != as_queued and stored.info.st_size <= file.size)
         return stored._replace(changed=stored.changed or moved)
     os.unlink(one.clone)
     return stored._replace(info=one.info, changed=one.changed, settled=not one.changed)

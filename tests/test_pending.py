@@ -205,6 +205,15 @@ def test_a_file_that_changes_before_its_turn_is_changed(
     assert not maintenance.verify(read_data="all").problems
 
 
+def test_a_file_that_is_written_ahead_of_the_reader_is_changed(project: Tree, gate: Gate) -> None:
+    """It was as queued when it was opened, and the copy is what is there now: but not what was there then."""
+    tm, _ = begin(gate)
+    with (project.root / "data/a.bin").open("r+b") as file:  # which stands at the gate, open
+        file.write(b"ahead")
+    end(gate, tm)
+    assert api.show("x").run["changed"] == ["data/a.bin", "twin.bin"]
+
+
 def test_a_file_that_is_removed_before_its_turn_is_named(
     project: Tree, gate: Gate, capsys: pytest.CaptureFixture[str]
 ) -> None:
