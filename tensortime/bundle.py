@@ -18,7 +18,7 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import IO, Protocol
 
 from tensortime.errors import BadBundle, UsageError
@@ -200,6 +200,11 @@ class BundleReader:
 
     def __contains__(self, name: bytes) -> bool:
         return name in self._names
+
+    @property
+    def names(self) -> Iterable[bytes]:
+        """The names of all regular files."""
+        return self._names
 
     @contextlib.contextmanager
     def member(self, name: bytes) -> Iterator[IO[bytes]]:

@@ -4,101 +4,49 @@
     project/, objects/ ──> large files, each hashed, at most as long as its manifest says ──> sidecar ─┴──> ref
 
 Nothing in the file decides where anything is written: small files arrive as git objects, large ones under their
-digest. What is not right is refused, and nothing is published then.
+digest. project/, where a person looks before, must show the same files. What is not right is refused, and nothing is published then.
 """
 
 import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import IO
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from blake3 import blake3
 
 from tensortime import fsops, history
 from tensortime.beginning import folders_in
-from tensortime.bundle import FILES, HEADER, HISTORY, OBJECTS, BundleReader
-from tensortime.checkout import check_paths
+from tensortime.bundle import FILES, HEADER, OBJECTS, BundleReader, Source
 from tensortime.editing import tag_name, tag_ref
 from tensortime.errors import (
     BadBundle,
-    Damaged,
     NoSpace,
     StoreBusy,
     TargetExists,
     TensorTimeError,
     UnsupportedFormat,
 )
-from tensortime.formats import META, Digest, Oid, RelPath, parse_oid, parse_path, text_of
+from tensortime.formats import Digest, Oid, RelPath, parse_oid, text_of
 from tensortime.manifest import ManifestEntry
 from tensortime.monitor import Monitor
 from tensortime.names import ExperimentName, free_name, problem_of
 from tensortime.packreader import PackDamaged
-from tensortime.packs import Kind, PackWriter, decode_tree, encode_commit, encode_tree, object_id, pack_object
+from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
 from tensortime.project import Place
 from tensortime.publication import ATTEMPTS, sync_ref
 from tensortime.reports import ImportReport
-from tensortime.shadow import TreeItem, parse_commit
+from tensortime.shadow import TreeItem
 from tensortime.sidecar import OBJECT_MODE, NoRoom, Room, Sidecar
 from tensortime.snapshot import space_left
 from tensortime.store import Store
-from tensortime.trailers import BackupFacts, decode_message, encode_message
-from tensortime.trees import MODE_FOLDER
-from tensortime.unpacking import unpack
+from tensortime.trailers import BackupFacts, encode_message
+from tensortime.trees import MODE_FILE, MODE_PROGRAM
+from tensortime.unpacked import Link, Refused, check_history, items_below, read_pack
 
 FORMAT = 1
 LONGEST_HEADER = 64 << 20
-LARGEST_SMALL = 256 << 20
-"""Bytes of one object of the history: it is taken into memory."""
-
-LARGEST_KEPT = 1 << 30
-"""Bytes of all commits, folders and manifests of a history, which are kept in memory until it is checked."""
-
-MOST_PATHS = 5_000_000
-"""Of one backup: folders that hold each other twice over make more paths than there are bytes."""
-
-LONGEST_HISTORY = 100_000
-"""Backups of one experiment."""
-
-LATEST_SECONDS = 366 * 86400
-"""A backup that says it was made later than this from now would come first in every list for ever."""
-
-
-@dataclass
-class Unpacked:
-    """What a history.pack held."""
-
-    commits: dict[bytes, bytes] = field(default_factory=dict)
-    trees: dict[bytes, bytes] = field(default_factory=dict)
-    sizes: dict[bytes, int] = field(default_factory=dict)
-    """Of small files."""
-    meta: dict[bytes, bytes] = field(default_factory=dict)
-    """The small files of `.tensortime/`."""
-    kept: int = 0
-    """Bytes in memory."""
-
-    def keep(self, kept: dict[bytes, bytes], oid: bytes, data: bytes) -> None:
-        """Note an object's bytes; Refused where all of them together are too many."""
-        self.kept += len(data)
-        if self.kept > LARGEST_KEPT:
-            raise Refused("its history is too large")
-        kept[oid] = data
-
-
-@dataclass(frozen=True)
-class Link:
-    """One commit of the history."""
-
-    oid: bytes
-    tree: bytes
-    facts: BackupFacts
-    large: Sequence[ManifestEntry]
-
-
-class Refused(Exception):
-    """What a file holds cannot be taken in; the reason in a few words."""
 
 
 def import_file(
@@ -119,6 +67,7 @@ def import_file(
                 chain = check_history(unpacked, tip)
                 sidecar = store.sidecar(staging)
                 large = wanted_objects(chain)
+                check_shown(bundle, items_below(unpacked, chain[0].tree), chain[0].large)
                 brought = take_objects(bundle, sidecar, large, space_left(store, writer.bytes, None), monitor)
                 facts = replace(
                     chain[0].facts,
@@ -130,12 +79,7 @@ def import_file(
                 sidecar.sync(large)
                 writer.finish()
         except (Refused, PackDamaged, ValueError, RecursionError) as problem:
-            raise BadBundle(
-                "{file} cannot be imported: {problem}",
-                file=file,
-                problem=str(problem)[:300],
-                hint="nothing was imported; ask for the file again, from somebody you trust",
-            ) from problem
+            raise refusal(file, problem) from problem
         taken = publish(store, wanted, commit, header)
     return ImportReport(
         taken,
@@ -148,6 +92,25 @@ def import_file(
         facts.size,
         writer.bytes + brought,
         time.monotonic() - started,
+    )
+
+
+def check_file(file: str) -> None:
+    """BadBundle unless it looks like an export; UnsupportedFormat for one of a later version."""
+    with BundleReader(file) as bundle:
+        try:
+            read_header(bundle)
+        except (Refused, ValueError, RecursionError) as problem:
+            raise refusal(file, problem) from problem
+
+
+def refusal(file: str, problem: Exception) -> BadBundle:
+    """The error for a file that cannot be taken in."""
+    return BadBundle(
+        "{file} cannot be imported: {problem}",
+        file=file,
+        problem=str(problem)[:300],
+        hint="nothing was imported; ask for the file again, from somebody you trust",
     )
 
 
@@ -189,117 +152,6 @@ def refuse_known(store: Store, tip: Oid, file: str) -> None:
             )
 
 
-def read_pack(bundle: BundleReader, writer: PackWriter) -> Unpacked:
-    """Every object of the history into a pack of ours: by the id of its bytes, whatever the file calls it."""
-    found = Unpacked()
-    meta: set[bytes] = set()
-    with bundle.member(HISTORY) as source:
-        order = Kind.COMMIT
-        for kind, data in unpack(source, LARGEST_SMALL):
-            if kind < order:
-                raise Refused("its objects come in another order than export writes them")
-            if kind is Kind.BLOB and order is not Kind.BLOB:
-                meta = meta_blobs(found)
-            order = kind
-            oid = object_id(kind, data)
-            if kind is Kind.BLOB:
-                found.sizes[oid] = len(data)
-                if oid in meta:
-                    found.keep(found.meta, oid, data)
-            else:
-                found.keep(found.commits if kind is Kind.COMMIT else found.trees, oid, data)
-            writer.add(pack_object(kind, data, oid))
-    return found
-
-
-def meta_blobs(found: Unpacked) -> set[bytes]:
-    """The ids of the files below `.tensortime/` of every backup."""
-    blobs: set[bytes] = set()
-    for data in found.commits.values():
-        rows = {row.name: row for row in decode_tree(tree_of(found, parse_commit(data)[0].get("tree", "")))}
-        if META in rows:
-            blobs |= {
-                item.oid for item in items_below(found, rows[META].oid, META) if item.mode != MODE_FOLDER
-            }
-    return blobs
-
-
-def tree_of(found: Unpacked, name: str | bytes) -> bytes:
-    """A tree's bytes."""
-    oid = bytes.fromhex(name) if isinstance(name, str) else name
-    if oid not in found.trees:
-        raise Refused("it lacks a folder of its history")
-    return found.trees[oid]
-
-
-def items_below(found: Unpacked, tree: bytes, top: bytes = b"") -> list[TreeItem]:
-    """All paths below a folder, folders included, each checked; sizes where they are known."""
-    items: list[TreeItem] = []
-    pending = [(tree, top)]
-    while pending:
-        oid, folder = pending.pop()
-        data = tree_of(found, oid)
-        rows = decode_tree(data)
-        if encode_tree(rows) != data:
-            raise Refused("it holds a folder that git would not have written")
-        for row in rows:
-            path = parse_path(folder + b"/" + row.name if folder else row.name)
-            items.append(TreeItem(row.mode, row.oid, found.sizes.get(row.oid, 0), path))
-            if len(items) > MOST_PATHS:
-                raise Refused("it holds too many paths")
-            if row.mode == MODE_FOLDER:
-                pending.append((row.oid, path))
-    return items
-
-
-def check_history(found: Unpacked, tip: Oid) -> list[Link]:
-    """The backups, newest first, each read as a restore reads it; Refused unless they are all there and nothing else."""
-    chain: list[Link] = []
-    used: set[bytes] = set()
-    oid: bytes | None = bytes.fromhex(tip)
-    while oid is not None:
-        if oid not in found.commits or len(chain) >= LONGEST_HISTORY:
-            raise Refused("it lacks a backup of its history")
-        headers, text = parse_commit(found.commits[oid])
-        parents = [
-            line
-            for line in found.commits[oid].partition(b"\n\n")[0].split(b"\n")
-            if line.startswith(b"parent ")
-        ]
-        link = read_link(found, oid, headers.get("tree", ""), text, used)
-        if len(parents) > 1 or (chain and link.facts.number > chain[-1].facts.number):
-            raise Refused("its backups are in no order")
-        chain.append(link)
-        oid = bytes.fromhex(headers["parent"]) if parents else None
-    if len(chain) != len(found.commits) or used != found.trees.keys() | found.sizes.keys():
-        raise Refused("it holds what no backup of it needs")
-    return chain
-
-
-def read_link(found: Unpacked, oid: bytes, tree: str, text: str, used: set[bytes]) -> Link:
-    """One backup; `used` grows by all that it needs."""
-    facts = decode_message(text)
-    if facts.number < 1 or facts.time_ns > time.time_ns() + LATEST_SECONDS * 1_000_000_000:
-        raise Refused("it has a backup whose number or time is impossible")
-    items = items_below(found, bytes.fromhex(tree))
-    used |= {bytes.fromhex(tree), *(item.oid for item in items)}
-    files = {item.oid for item in items if item.mode != MODE_FOLDER}
-    if not files <= found.sizes.keys():
-        raise Refused("it lacks a small file of its history")
-    prefix = META + b"/"
-    meta = {
-        item.path.removeprefix(prefix): found.meta[item.oid]
-        for item in items
-        if item.path.startswith(prefix) and item.mode != MODE_FOLDER
-    }
-    try:
-        manifest = history.manifest_of(meta)
-        check_paths(items, manifest)
-    except Damaged as problem:
-        raise Refused(str(problem)) from problem
-    return Link(oid, bytes.fromhex(tree), facts, tuple(manifest.large()))
-
-
 def wanted_objects(chain: Sequence[Link]) -> dict[Digest, tuple[int, list[RelPath]]]:
     """The large files of all backups: their sizes, and the paths of the newest backup where their bytes may lie."""
     found: dict[Digest, tuple[int, list[RelPath]]] = {}
@@ -313,6 +165,38 @@ def wanted_objects(chain: Sequence[Link]) -> dict[Digest, tuple[int, list[RelPat
             if number == 0:
                 paths.append(entry.path)
     return found
+
+
+def check_shown(bundle: BundleReader, items: Sequence[TreeItem], large: Sequence[ManifestEntry]) -> None:
+    """Refused unless project/ shows the newest backup: what a person reads there is what a restore would make."""
+    shown = {name for name in bundle.names if name.startswith(FILES)}
+    for item in items:
+        name = FILES + item.path
+        if item.mode not in (MODE_FILE, MODE_PROGRAM) or (name not in shown and not is_text(name)):
+            continue
+        with bundle.member(name) as source:
+            if object_id(Kind.BLOB, source.read(item.size + 1)) != item.oid:
+                raise Refused(f"{text_of(name)} is not what its history holds")
+        shown.discard(name)
+    for entry in large:
+        name = FILES + entry.path
+        if name not in shown and not is_text(name):
+            continue
+        with bundle.member(name) as source:
+            if entry.digest is not None and entry.size is not None:
+                read_object(source, name, entry.digest, entry.size, lambda data, offset: None)
+        shown.discard(name)
+    if shown:
+        raise Refused(f"{text_of(min(shown))} is in no backup of it")
+
+
+def is_text(name: bytes) -> bool:
+    """Whether a zip can hold a member of this name."""
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def take_objects(
@@ -350,27 +234,36 @@ def take_objects(
     return sum(large[digest][0] for digest in staged)
 
 
-def take_object(
-    source: IO[bytes], path: str, name: bytes, digest: Digest, size: int, monitor: Monitor
-) -> None:
-    """One large file into a new file: never more bytes than its manifest says, Refused where these are others."""
-    hasher, done = blake3(), 0
+def take_object(source: Source, path: str, name: bytes, digest: Digest, size: int, monitor: Monitor) -> None:
+    """One large file into a new file."""
     fd = fsops.create_file(path, 0o600)
+
+    def write(data: bytes, offset: int) -> None:
+        fsops.write_all(fd, data, offset)
+        monitor.advance(0, len(data))
+
     try:
-        while block := source.read(min(1 << 20, size - done + 1)):
-            if done + len(block) > size:
-                raise Refused(f"{text_of(name)} is longer than its manifest says")
-            fsops.write_all(fd, block, done)
-            hasher.update(block)
-            done += len(block)
-            monitor.advance(0, len(block))
-        if done != size or "blake3:" + hasher.hexdigest() != digest:
-            raise Refused(f"{text_of(name)} holds other bytes than its manifest says")
+        read_object(source, name, digest, size, write)
         os.fchmod(fd, OBJECT_MODE)
         fsops.sync_file(fd)
     finally:
         os.close(fd)
     monitor.advance(1, 0)
+
+
+def read_object(
+    source: Source, name: bytes, digest: Digest, size: int, use: Callable[[bytes, int], None]
+) -> None:
+    """Hand over a large file block by block: never more bytes than its manifest says, Refused where these are others."""
+    hasher, done = blake3(), 0
+    while block := source.read(min(1 << 20, size - done + 1)):
+        if done + len(block) > size:
+            raise Refused(f"{text_of(name)} is longer than its manifest says")
+        use(block, done)
+        hasher.update(block)
+        done += len(block)
+    if done != size or "blake3:" + hasher.hexdigest() != digest:
+        raise Refused(f"{text_of(name)} holds other bytes than its manifest says")
 
 
 def edit(writer: PackWriter, tip: Link, facts: BackupFacts) -> Oid:

@@ -61,6 +61,7 @@ def import_file(
     path = os.fspath(file)
     if not os.path.isfile(path):
         raise BadBundle("{file} is no file", file=path, hint="name the file that tensortime export wrote")
+    importing.check_file(path)  # before a store is made for nothing
     place, _ = locate(directory, store)
     refuse_wide_project(place.project)
     refuse_store_around(place)

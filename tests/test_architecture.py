@@ -33,6 +33,7 @@ LAYERS = """
     jobs
     lookup
     extraction  purging  health  exporting  importing  isolation  reproduction
+    unpacked
     snapshot  checkout  editing  stored  present  usage  clearance  fsck  prune
     repair  grace  backlog
     garbage  supplement  folding

@@ -193,6 +193,7 @@ def test_what_is_no_export_is_said_to_be_none(tmp_path: Path, content: bytes) ->
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert len(done.stderr.splitlines()) <= 2
+    assert os.listdir(tmp_path / "other") == [], "no store is made for nothing"
     with pytest.raises(BadBundle):
         portable.import_file(tmp_path / "gone.zip", directory=tmp_path / "other")
 

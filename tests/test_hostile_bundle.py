@@ -19,7 +19,7 @@ from builders import Tree
 from conftest import Tally
 from round_trips import THRESHOLD
 
-from tensortime import api, importing, portable
+from tensortime import api, portable, unpacked
 from tensortime.errors import BadBundle, TargetExists, TensorTimeError
 from tensortime.packs import (
     FOLDER,
@@ -57,6 +57,7 @@ class Forgery:
         self.trees: list[bytes] = []
         self.manifest: list[Mapping[str, object]] = []
         self.members: dict[str, bytes] = {}
+        self.shown: dict[str, bytes] = {}
         self.facts = BackupFacts("", 1, 1_800_000_000_000_000_000 - 10**17, "host", "/theirs", "done", 1, 1)
         self.raw_tree: bytes | None = None
         self.change_pack: Callable[[list[Object]], bytes] = pack_of
@@ -73,8 +74,16 @@ class Forgery:
         """A large file; its manifest may lie about the size."""
         digest = "blake3:" + blake3(data).hexdigest()
         self.manifest.append({"path": path, "kind": "file", "size": size or len(data), "digest": digest})
-        self.members[member or f"objects/{digest[7:]}"] = data
+        self.members[member or f"objects/{digest[7:]}"] = self.shown[path] = data
         return self
+
+    def shows(self, row: TreeEntry) -> bool:
+        """Whether project/ has a regular file for it."""
+        return row.mode in (FILE, 0o100755)
+
+    def bytes_of(self, row: TreeEntry) -> bytes:
+        """The bytes of a small file."""
+        return next(data for data in self.blobs if object_id(Kind.BLOB, data) == row.oid)
 
     def write(self, path: Path) -> Path:
         """The file, as a zip or tar."""
@@ -100,6 +109,13 @@ class Forgery:
         members = {
             "export.json": json.dumps(header).encode(),
             "history.pack": self.change_pack(objects),
+            **{f"project/{row.name.decode()}": self.bytes_of(row) for row in self.rows if self.shows(row)},
+            **{f"project/.tensortime/{name.decode()}": data for name, data in meta.items()},
+            **{
+                f"project/{row['path']}": self.shown[str(row["path"])]
+                for row in self.manifest
+                if row["path"] in self.shown
+            },
             **self.members,
         }
         if path.suffix == ".zip":
@@ -239,7 +255,9 @@ def test_large_files_are_what_their_manifest_says(project: Path, tmp_path: Path)
             Forgery().large("x", b"x" * 100, member="elsewhere"),
         )
     ):
-        refused(project, forgery.write(tmp_path / f"{number}.zip"), says="manifest says|lacks the bytes")
+        if number == 2:
+            forgery.shown.clear()
+        refused(project, forgery.write(tmp_path / f"{number}.zip"), says="manifest says|lacks project/x")
     forgery = Forgery().large("x", b"x" * 100)
     forgery.members = dict.fromkeys(forgery.members, b"y" * 100)
     refused(project, forgery.write(tmp_path / "other.zip"), says="other bytes")
@@ -288,7 +306,7 @@ def test_folders_that_hold_each_other_many_times(
     project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forty trees make a million million paths: it is given up at the first few."""
-    monkeypatch.setattr(importing, "MOST_PATHS", 10_000)
+    monkeypatch.setattr(unpacked, "MOST_PATHS", 10_000)
     forgery = Forgery().file(b"a", b"1")
     data = encode_tree([TreeEntry(FILE, b"a", object_id(Kind.BLOB, b"1"))])
     for _ in range(40):
@@ -302,8 +320,23 @@ def test_folders_that_hold_each_other_many_times(
 
 def test_a_history_has_a_size(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What must stay in memory until it is checked is bounded."""
-    monkeypatch.setattr(importing, "LARGEST_KEPT", 100)
+    monkeypatch.setattr(unpacked, "LARGEST_KEPT", 100)
     refused(project, Forgery().file(b"a", b"1").write(tmp_path / "f.zip"), says="too large")
+
+
+def test_what_a_person_reads_is_what_a_restore_makes(project: Path, tmp_path: Path) -> None:
+    """project/ with another file, other bytes, or one file less than the history: refused, as somebody reads it first."""
+    changes: list[dict[str, bytes]] = [
+        {"project/train.py": b"print('kind')"},
+        {"project/more.py": b""},
+        {"project/data.bin": b"e" * 100},
+    ]
+    for number, members in enumerate(changes):
+        forgery = Forgery().file(b"train.py", b"print('evil')").large("data.bin", b"d" * 100)
+        forgery.members |= members
+        refused(
+            project, forgery.write(tmp_path / f"{number}.zip"), says="history holds|in no backup|other bytes"
+        )
 
 
 def test_members_beside_those_that_are_needed_are_never_written(project: Path, tmp_path: Path) -> None:
@@ -313,8 +346,9 @@ def test_members_beside_those_that_are_needed_are_never_written(project: Path, t
         for name, kind, target in (
             ("../escaped", tarfile.REGTYPE, ""),
             ("/escaped", tarfile.REGTYPE, ""),
+            ("elsewhere", tarfile.SYMTYPE, "/etc"),
+            ("elsewhere/passwd", tarfile.REGTYPE, ""),
             ("project/link", tarfile.SYMTYPE, "/etc"),
-            ("project/link/passwd", tarfile.REGTYPE, ""),
             ("project/hard", tarfile.LNKTYPE, "/etc/passwd"),
             ("project/null", tarfile.CHRTYPE, ""),
         ):
@@ -329,14 +363,13 @@ def test_members_beside_those_that_are_needed_are_never_written(project: Path, t
 def test_a_link_in_place_of_a_large_file(project: Path, tmp_path: Path) -> None:
     """S06: what a link in the file points at is not read."""
     forgery = Forgery().large("x", b"root\n")
-    (name,) = forgery.members
-    forgery.members = {}
+    forgery.members = forgery.shown = {}
     file = forgery.write(tmp_path / "f.zip")
     with zipfile.ZipFile(file, "a") as packed:
-        info = zipfile.ZipInfo(name)
+        info = zipfile.ZipInfo("project/x")
         info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
         packed.writestr(info, "/etc/hostname")
-    refused(project, file, says="lacks the bytes")
+    refused(project, file, says="lacks project/x")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])
