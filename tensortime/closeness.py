@@ -89,7 +89,8 @@ def compare_arrays(old: Array, new: Array) -> Gap | None:
     if old.shape != new.shape:
         return Gap(old.name, "shape", old=str(old.shape), new=str(new.shape))
     if old.dtype not in SIZES or old.size is None or old.size != new.size:
-        return None if same_bytes(old.open(), new.open()) else Gap(old.name, "text")
+        alike = (old.big_endian, old.fortran) == (new.big_endian, new.fortran)
+        return None if alike and same_bytes(old.open(), new.open()) else Gap(old.name, "text")
     widest = (reordered if old.fortran != new.fortran else streamed)(old, new, old.size)
     return Gap(old.name, "", *widest) if widest[0] else None
 

@@ -7,7 +7,9 @@ import csv
 import io
 import itertools
 import json
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Sequence
 from typing import IO
 
 from tensortime.arrays import NotNumeric
@@ -22,6 +24,11 @@ LONGEST_LINE = 1 << 20
 """Characters of a line of CSV."""
 
 MOST_COLUMNS = 10_000
+
+NUMBER = re.compile(r"\s*[+-]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?\s*")
+"""What a program writes for a number. `007` and `1_2` are names of something, though Python reads them as 7 and 12."""
+
+NOT_FINITE = re.compile(r"\s*[+-]?(?:nan|inf(?:inity)?)\s*", re.IGNORECASE)
 
 
 class Gaps:
@@ -68,7 +75,15 @@ def compare_tables(
 def read_json(file: IO[bytes]) -> object:
     """A document."""
     file.seek(0)
-    return json.loads(file.read(LARGEST_JSON + 1))
+    return json.loads(file.read(LARGEST_JSON + 1), object_pairs_hook=object_of)
+
+
+def object_of(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    """An object of a document; NotNumeric where a key comes twice: one of its values would be looked at by nobody."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise NotNumeric("a key comes twice")
+    return found
 
 
 def compare_documents(old: object, new: object) -> tuple[Gap, ...]:
@@ -102,7 +117,8 @@ def rows_of(file: IO[bytes], suffix: str) -> Iterator[list[str]]:
     text = io.TextIOWrapper(file, "utf-8-sig", errors="strict", newline="")
     try:
         lines = iter(lambda: text.readline(LONGEST_LINE), "")
-        for row in csv.reader(checked(lines), delimiter="\t" if suffix == ".tsv" else ","):
+        # Strict: a text that was cut within its quotes is not the whole one.
+        for row in csv.reader(checked(lines), delimiter="\t" if suffix == ".tsv" else ",", strict=True):
             if len(row) > MOST_COLUMNS:
                 raise NotNumeric("too many columns")
             yield row
@@ -156,7 +172,10 @@ def compare_cells(gaps: Gaps, name: str, left: str, right: str) -> None:
 
 def number_of(cell: str) -> Number | None:
     """The number in a cell; None for text."""
+    if NUMBER.fullmatch(cell) is None:
+        return float(cell) if NOT_FINITE.fullmatch(cell) else None
     try:
-        return int(cell) if cell.strip().lstrip("+-").isdecimal() else float(cell)
+        return int(cell)
     except ValueError:
-        return None
+        number = float(cell)
+    return number if math.isfinite(number) else None

@@ -38,8 +38,8 @@ def result_of(closeness: Closeness | None, rtol: float) -> str:
 
 
 def is_beyond(gap: Gap, rtol: float) -> bool:
-    """Whether an array differs by more than the bar."""
-    return gap.problem != "" or gap.max_rel is None or not gap.max_rel <= rtol
+    """Whether an array differs by more than the bar; without one every difference is, also one that rounds to nothing."""
+    return gap.problem != "" or gap.max_rel is None or not rtol or not gap.max_rel <= rtol
 
 
 @dataclass(frozen=True, slots=True)

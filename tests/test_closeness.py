@@ -288,6 +288,39 @@ def test_tables_without_names_and_of_other_sizes() -> None:
 # --- files that are not what their name says
 
 
+@pytest.mark.parametrize(("old", "new"), [("007", "7"), ("1_2", "12"), ("1e999", "2e999"), ("0x1", "1")])
+def test_what_only_looks_like_a_number_must_be_equal(old: str, new: str) -> None:
+    """A name such as 007 is not the name 7, and what is too large to be held is not its neighbour."""
+    assert gaps_of("x.csv", f"id\n{old}\n".encode(), f"id\n{new}\n".encode()) == {"id": Gap("id", "text")}
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "+.5e-3", " 2. ", "1E+5", "NaN", "-inf"])
+def test_numbers_of_a_table_may_be_written_otherwise(number: str) -> None:
+    """As other programs write the same."""
+    assert gaps_of("x.csv", f"a\n{number}\n".encode(), f"a\n{float(number)!r}\n".encode()) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("m.json", b'{"loss": 0.5, "loss": 1}', b'{"loss": 0.9, "loss": 1}'),
+        ("m.csv", b'a,b\n1,"x y"\n', b'a,b\n1,"x y'),
+        ("m.csv", b'a\n"x"y\n', b"a\nxy\n"),
+    ],
+)
+def test_what_a_reader_would_pass_over_is_left_to_its_bytes(name: str, old: bytes, new: bytes) -> None:
+    """A key that comes twice, a text that was cut within its quotes: readers are silent about them."""
+    assert compared(name, old, new) is None
+
+
+def test_texts_in_another_order_are_others() -> None:
+    """The same bytes of texts, told to be in another order of rows, or of bytes, are not the same texts."""
+    data, header = "abcd".encode("utf-32-le"), "{{'descr': '{}', 'fortran_order': {}, 'shape': (2, 2), }}"
+    plain, other = (lying_npy(header.format("<U1", order)) + data for order in (False, True))
+    assert gaps_of("a.npy", plain, other)[""].problem == "text"
+    assert gaps_of("a.npy", plain, lying_npy(header.format(">U1", False)) + data)[""].problem == "text"
+
+
 def lying_npy(header: str) -> bytes:
     """An npy file with any header."""
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + b"\0" * 16

@@ -96,6 +96,12 @@ def test_no_bar_is_wide_enough_for_what_is_no_number() -> None:
         assert output(one, rtol=1e300).result == DIFFERS
 
 
+def test_a_difference_that_rounds_to_nothing_is_one() -> None:
+    """Beside a number past all floats one is relatively nothing, and a difference all the same."""
+    assert output(gap(max_abs=1, max_rel=0.0)).result == DIFFERS
+    assert output(gap(max_abs=1, max_rel=0.0), rtol=1e-9).result == CLOSE
+
+
 def test_a_rerun_that_fails_is_not_reproduced() -> None:
     """Unless the first run failed as well; one that succeeds where the first had failed is not either."""
     assert judged(SAME, command_exit=1) == ("not reproduced: it ended with 1", "different", 5)
