@@ -73,10 +73,8 @@ class RerunReport:
 
     @property
     def failed_anew(self) -> bool:
-        """Whether it failed and the first run did not, or the other way round."""
-        if self.first_exit is None:
-            return self.command_exit != 0
-        return (self.command_exit == 0) is not (self.first_exit == 0)
+        """Whether it ended otherwise than the first run: one failed and the other did not, or each in its own way."""
+        return self.command_exit != (self.first_exit or 0)
 
     @property
     def verdict(self) -> str | None:
@@ -118,7 +116,7 @@ def line_of(report: RerunReport) -> Message:
 
 
 def failure_line(report: RerunReport) -> Message:
-    """Only one of the two runs failed."""
+    """The two runs ended otherwise."""
     if report.command_exit == 0:
         return message(
             "not reproduced: it succeeded, the recorded run had ended with {first}", first=report.first_exit
