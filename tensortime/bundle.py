@@ -11,6 +11,7 @@ writes nothing itself: names in a file from somebody else lead nowhere.
 """
 
 import contextlib
+import errno
 import io
 import os
 import stat
@@ -44,6 +45,9 @@ UNREADABLE = (
     OverflowError,
 )
 """What zipfile and tarfile raise at bytes that are not what they should be."""
+
+PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""What we write, and read: other ways fail in ways of their own."""
 
 
 class Source(Protocol):
@@ -232,6 +236,10 @@ class BundleReader:
             for info in self._open.infolist():
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind in (0, stat.S_IFREG) and not info.filename.endswith("/"):
+                    if info.compress_type not in PACKED:
+                        raise NotImplementedError(
+                            f"{info.filename[:80]!r} is packed in a way that export does not use"
+                        )
                     yield info.filename.encode("utf-8", "surrogateescape"), info
         else:
             for row in self._open:
@@ -244,7 +252,10 @@ def reading(path: str) -> Iterator[None]:
     """Turn what zipfile and tarfile raise at a broken file into BadBundle."""
     try:
         yield
-    except UNREADABLE as problem:
+    except (*UNREADABLE, OSError) as problem:
+        if isinstance(problem, OSError) and problem.errno != errno.EINVAL:
+            raise
+        # EINVAL: a place that the file names lies outside of it.
         raise BadBundle(
             "{file} cannot be read: {problem}",
             file=path,

@@ -48,6 +48,9 @@ from tensortime.unpacked import Link, Refused, check_history, items_below, read_
 FORMAT = 1
 LONGEST_HEADER = 64 << 20
 
+MOST_TAGS = 1000
+"""Each is a file of its own, made durable: of millions nobody would see the end."""
+
 
 def import_file(
     place: Place, store: Store, file: str, name: ExperimentName | None, monitor: Monitor
@@ -127,6 +130,9 @@ def read_header(bundle: BundleReader) -> Mapping[str, object]:
             known=FORMAT,
             hint="pip install -U tensortime",
         )
+    tags = found.get("tags")
+    if isinstance(tags, list) and len(tags) > MOST_TAGS:
+        raise Refused("it has too many tags")
     return found
 
 

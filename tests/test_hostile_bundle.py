@@ -52,6 +52,7 @@ class Forgery:
     def __init__(self) -> None:
         self.name: object = "theirs"
         self.format: object = 1
+        self.tags: list[object] = ["fine", "../x", 7]
         self.rows: list[TreeEntry] = []
         self.blobs: list[bytes] = []
         self.trees: list[bytes] = []
@@ -104,7 +105,7 @@ class Forgery:
             "format": self.format,
             "experiment": self.name,
             "commit": object_id(Kind.COMMIT, commit).hex(),
-            "tags": ["fine", "../x", 7],
+            "tags": self.tags,
         }
         members = {
             "export.json": json.dumps(header).encode(),
@@ -230,6 +231,29 @@ def test_names_are_those_of_experiments(project: Path, tmp_path: Path, name: obj
     forgery = Forgery()
     forgery.name = name
     refused(project, forgery.write(tmp_path / "f.zip"), says="impossible name")
+
+
+def test_tags_are_few(project: Path, tmp_path: Path) -> None:
+    """Each becomes a file that is made durable: of millions nobody would see the end."""
+    forgery = Forgery()
+    forgery.tags = [f"t{number}" for number in range(1001)]
+    refused(project, forgery.write(tmp_path / "f.zip"), says="too many tags")
+
+
+def test_archives_that_export_would_not_write(project: Path, tmp_path: Path) -> None:
+    """Members packed in another way, and a table of contents that lies outside of the file, are refused in words."""
+    honest = Forgery().file(b"a", b"1").write(tmp_path / "f.zip")
+    for kind in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
+        other = tmp_path / f"{kind}.zip"
+        with zipfile.ZipFile(honest) as source, zipfile.ZipFile(other, "w", kind) as packed:
+            for name in source.namelist():
+                packed.writestr(name, source.read(name))
+        refused(project, other, says="packed in a way")
+    data = bytearray(honest.read_bytes())
+    end = data.rfind(b"PK\5\6")
+    data[end + 16 : end + 20] = b"\xff\xff\xff\x7f"
+    (tmp_path / "far.zip").write_bytes(data)
+    refused(project, tmp_path / "far.zip", says="cannot be read")
 
 
 def test_other_formats_are_for_other_versions(project: Path, tmp_path: Path) -> None:
