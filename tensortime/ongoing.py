@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from tensortime import history, outcome
 from tensortime.commits import OF_ONE_BACKUP, RUNNING, contents_of, facts_under, read_contents
-from tensortime.formats import Oid, RelPath, bytes_of
+from tensortime.formats import Oid, RelPath, bytes_of, text_of
 from tensortime.pairs import covering
 from tensortime.reports import OutputFile
 from tensortime.session import RunStep
@@ -110,6 +110,8 @@ def put_on_top(
         return None
     news = (*RUNNING, *((b"packages.txt",) if step is None and knows_python(below, collected) else ()))
     facts = facts_so_far(below, collected, step)
+    if ends and found.edited:
+        facts["edited"] = [text_of(path) for path in found.edited]
     extra = {name: data for name, data in newest.extra.items() if not (begins and name == b"pushed.patch")}
     told = now.extra if begins else {name: now.extra[name] for name in news if name in now.extra}
     extra.update(told)

@@ -7,7 +7,7 @@ from tensortime import history
 from tensortime.closeness import compare_numbers, is_numeric
 from tensortime.comparison import compare
 from tensortime.differences import FILE, MODE, Causes
-from tensortime.formats import META, RelPath, text_of
+from tensortime.formats import META, RelPath, bytes_of, text_of
 from tensortime.history import Target
 from tensortime.monitor import Monitor
 from tensortime.pairs import Pair, State, folders_above, output_folders, pair_up
@@ -79,22 +79,29 @@ def compare_outputs(
     pairs = {pair.path: pair for pair in pair_up(before, after)}
     had, has = set(first.files()), set(second.files())
     made, remade = first.on_top[1], second.on_top[1]
+    unknown = kept_as_they_were(history.run_of(first.meta))
     folders = output_folders(had, made) if made else frozenset()
     there = had | has
     paths = [path for path in sorted(made | remade) if path in there and not is_passed_over(path)]
     monitor.begin("compare", len(paths), sum(after.items[path].size for path in paths if path in after.items))
     found, unrecorded = list[OutputResult](), 0
     for path in paths:
-        if (
-            path not in had
-            and not first.lists_outputs
-            and not any(one in folders for one in folders_above(path))
-        ):
+        is_new = path not in had and not any(one in folders for one in folders_above(path))
+        if path in unknown or (is_new and not first.lists_outputs):
             unrecorded += 1
         else:
             found.append(compared(path, path in had, path in has, pairs.get(path), before, after, rtol))
         monitor.advance(1, after.items[path].size if path in after.items else 0)
     return Compared(tuple(found), unrecorded)
+
+
+def kept_as_they_were(run: Mapping[str, object]) -> frozenset[RelPath]:
+    """The source files that were others when the first run ended: its experiment has them as they were before.
+
+    Whether a person or the command wrote them nobody knows, nor what the command would have made of them.
+    """
+    paths = run.get("edited")
+    return frozenset(RelPath(bytes_of(str(one))) for one in paths) if isinstance(paths, list) else frozenset()
 
 
 def compared(

@@ -152,6 +152,16 @@ def test_inputs_that_were_not_stored_are_named_when_it_fails(tmp_path: Path) -> 
     assert "its inputs were stored without: data" in done.stdout
 
 
+def test_a_source_that_the_command_writes_is_not_compared(tmp_path: Path) -> None:
+    """A person may have written it, so the first run kept it as it was: no difference, and no output that is the same."""
+    code = b"open('config.yaml', 'w').write('best: 3'); open('out.txt', 'w').write('x')"
+    tree = Tree(tmp_path / "lab").file("train.py", code).file("config.yaml", b"lr: 0.1")
+    assert run_cli("run", "--name", "base", "--", sys.executable, "train.py", cwd=tree.root).returncode == 0
+    done = rerun(tree)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "reproduced bit for bit (1 output)")
+    assert "not compared: 1 files more, of which base:2 recorded nothing" in done.stdout
+
+
 def test_outputs_that_a_rule_leaves_out_are_looked_at(tmp_path: Path) -> None:
     """What a person had added by hand from an ignored folder."""
     tree = Tree(tmp_path / "p").file("train.py", WRITES).file(".ttignore", b"out/\n")
