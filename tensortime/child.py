@@ -10,7 +10,6 @@ import errno
 import functools
 import os
 import resource
-import select
 import signal
 import sys
 import termios
@@ -23,7 +22,7 @@ from types import FrameType
 from tensortime.console import Hosted, Order, Outcome, copy_size, start
 from tensortime.errors import Message, message
 from tensortime.outputlog import OutputLog
-from tensortime.relay import Relay
+from tensortime.relay import Relay, awaited
 
 GLANCE = 0.1
 """Seconds between two looks at a command whose end nothing tells."""
@@ -304,10 +303,9 @@ def pump(command: Hosted | Plain, signals: Signals) -> None:
         writing = [one for one in relays if one.pending]
         if deadline is not None and not any(one.is_open or one.pending for one in command.outputs):
             return
-        ready, free, _ = select.select(
+        ready, free = awaited(
             [one.source for one in reading] + command.watched + [signals.fd],
             [one.target for one in writing],
-            [],
             patience(command, deadline, bool(writing)),
         )
         if is_late and not writing and not any(one.source in ready for one in reading):

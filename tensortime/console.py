@@ -8,7 +8,6 @@ process that does nothing but wait: without one, Ctrl-Z could not stop it.
 import contextlib
 import errno
 import os
-import select
 import shutil
 import signal
 import subprocess
@@ -18,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from tensortime.relay import Relay
+from tensortime.relay import Relay, awaited
 
 GLANCE = 0.3
 """Seconds between two looks whether a command in the background came to the foreground: nothing else tells that."""
@@ -124,7 +123,7 @@ class Hosted:
         if self.outcome is None and not self._terminal.is_raw:
             self._dress()
             self._take()
-        while self._reports >= 0 and select.select([self._reports], [], [], 0)[0]:
+        while self._reports >= 0 and awaited([self._reports], [], 0)[0]:
             data = os.read(self._reports, 512)
             if not data:
                 self._end(Outcome(signal.SIGKILL))  # somebody killed the leader
@@ -223,7 +222,7 @@ class Hosted:
 
     def _stop(self) -> None:
         """The command was stopped (Ctrl-Z): so are we, until the shell lets us go on."""
-        while select.select([self._master], [], [], 0)[0] and self._screen.take():
+        while awaited([self._master], [], 0)[0] and self._screen.take():
             while self._screen.pending:
                 self._screen.give()
         self._terminal.give_back()

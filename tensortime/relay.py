@@ -2,7 +2,8 @@
 
 import contextlib
 import os
-from collections.abc import Callable
+import select
+from collections.abc import Callable, Collection
 
 BLOCK = 1 << 16
 PIECE = 4096
@@ -58,3 +59,23 @@ class Relay:
             with contextlib.suppress(OSError):
                 os.close(self.source)
         self.source = -1
+
+
+def awaited(
+    readers: Collection[int], writers: Collection[int], seconds: float | None
+) -> tuple[set[int], set[int]]:
+    """The descriptors that can be read, and those that can be written, when the first can or the time is over.
+
+    `select` serves terminals everywhere, but no descriptor past 1023, of which a process that calls us may have many.
+    """
+    try:
+        ready, free, _ = select.select(readers, writers, [], seconds)
+        return set(ready), set(free)
+    except ValueError:
+        poll = select.poll()
+    for fd in {*readers, *writers}:
+        poll.register(fd, (fd in readers) * select.POLLIN | (fd in writers) * select.POLLOUT)
+    found = poll.poll(None if seconds is None else seconds * 1000)
+    ended = select.POLLERR | select.POLLHUP | select.POLLNVAL
+    ready = {fd for fd, events in found if fd in readers and events & (select.POLLIN | ended)}
+    return ready, {fd for fd, events in found if fd in writers and events & (select.POLLOUT | ended)}

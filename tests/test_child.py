@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import threading
@@ -44,6 +45,22 @@ def test_what_cannot_be_started(tmp_path: Path) -> None:
     ):
         assert piped(RUN, [word], tmp_path).returncode == code
         assert ending_in(tmp_path)["refused"] == why
+
+
+def test_a_caller_with_many_open_files(tmp_path: Path) -> None:
+    """Descriptors past those that `select` knows are no reason to leave a command alone."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    log = OutputLog(tmp_path / "log")
+    try:
+        done = run_command(["sh", "-c", "echo out; exit 3"], folder=".", environment=variables(), log=log)
+    finally:
+        log.close()
+        for fd in opened:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert done.exit_code == 3 and (tmp_path / "log").read_bytes() == b"out\n"
 
 
 def test_a_script_without_a_first_line(tmp_path: Path) -> None:
