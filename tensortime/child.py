@@ -15,7 +15,7 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
@@ -326,6 +326,23 @@ def patience(command: Hosted | Plain, deadline: float | None, is_writing: bool) 
     if deadline is None:
         return command.patience
     return None if is_writing else max(0.0, deadline - time.monotonic())
+
+
+@contextlib.contextmanager
+def deaf_to(name: str) -> Iterator[None]:
+    """Pass over SIGHUP or SIGTERM, whichever ended the command: of a terminal that hangs up the system and the shell tell.
+
+    Ctrl-C is still heard: a person may not want to wait.
+    """
+    if name not in ("SIGHUP", "SIGTERM") or not is_main_thread():
+        yield
+        return
+    number = signal.Signals[name]
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_DFL if before is None else before)
 
 
 def is_main_thread() -> bool:

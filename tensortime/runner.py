@@ -6,6 +6,7 @@ The command runs whatever becomes of the backups, unless it was to be isolated. 
 report says what there is.
 """
 
+import contextlib
 import glob
 import os
 import stat
@@ -14,7 +15,7 @@ from dataclasses import replace
 from signal import Signals
 
 from tensortime import editing, fsops, history, isolation, snapshot
-from tensortime.child import Ending, run_command
+from tensortime.child import Ending, deaf_to, run_command
 from tensortime.collector import start_collecting
 from tensortime.config import Config
 from tensortime.errors import (
@@ -92,23 +93,25 @@ def run(place: Place, config: Config, request: Request, monitor: Monitor) -> Run
     request.on_begun(work.begun)
     log = OutputLog(os.path.join(records_folder(work.store.folder, work.experiment), LOG))
     folder = placed(place, work, request.folder)
-    try:
-        ending = run_command(
-            placed_words(place, work, request),
-            folder=folder,
-            environment=variables(work, request, folder),
-            log=log,
+    with contextlib.ExitStack() as after:
+        try:
+            ending = run_command(
+                placed_words(place, work, request),
+                folder=folder,
+                environment=variables(work, request, folder),
+                log=log,
+            )
+            after.enter_context(deaf_to(ending.interrupted))
+        finally:
+            log.close()
+        if ending.refused is not None:
+            take_back(place, work)
+            kind = CommandNotFound if ending.exit_code == CommandNotFound.exit_code else NotExecutable
+            raise kind("{problem}", problem=ending.refused)
+        report = replace(
+            told(ending), status=status_of(ending), begun=work.begun, log_bytes=log.bytes, log_cut=log.cut
         )
-    finally:
-        log.close()
-    if ending.refused is not None:
-        take_back(place, work)
-        kind = CommandNotFound if ending.exit_code == CommandNotFound.exit_code else NotExecutable
-        raise kind("{problem}", problem=ending.refused)
-    report = replace(
-        told(ending), status=status_of(ending), begun=work.begun, log_bytes=log.bytes, log_cut=log.cut
-    )
-    return finish(place, config, request, work, report, ending, monitor)
+        return finish(place, config, request, work, report, ending, monitor)
 
 
 def take_back(place: Place, work: Work) -> None:

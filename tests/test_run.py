@@ -826,6 +826,32 @@ def test_a_second_interrupt_while_the_outputs_are_stored(
     assert (Path(found["worktree"]) / "save/model.txt").read_text() == "weights"
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_terminal_that_hangs_up_twice(
+    project: Tree, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    """The system tells of it, and the shell: the second time the outputs are being stored, and are stored."""
+    real, calls = snapshot.back_up, list[int]()
+
+    def told_again(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            os.kill(os.getpid(), number)
+        return real(*args)
+
+    heard = list[int]()
+    before = signal.signal(number, lambda got, _: heard.append(got))
+    monkeypatch.setattr(snapshot, "back_up", told_again)
+    code = f"import os, time; open('out', 'w').close(); os.kill(os.getppid(), {int(number)}); time.sleep(60)"
+    try:
+        found = document(project, "--name", "x", *script(project, code), code=128 + number)
+        os.kill(os.getpid(), number)
+    finally:
+        signal.signal(number, before)
+    assert found["status"] == "interrupted" and [one["path"] for one in found["outputs"]] == ["out"]
+    assert heard == [number], "heard again once all is stored"
+
+
 def test_a_job_that_adds_its_results_itself_has_ended(project: Tree) -> None:
     """A submitted script without `run`, but with TimeMachine: its last word ends the experiment."""
     project.file("bin/sbatch", b"#!/bin/sh\n", mode=0o755)
