@@ -5,6 +5,7 @@ A pid alone is given again; with the time that the process started, in ticks sin
 
 import contextlib
 import os
+import time
 from collections.abc import Mapping
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -49,3 +50,25 @@ def pid_space() -> int:
     with contextlib.suppress(OSError):
         return os.stat("/proc/self/ns/pid").st_ino
     return 0
+
+
+def is_worked_in(folder: str, seconds: float) -> bool:
+    """Whether processes work in a folder, and still do after so many seconds: what is about to end gets them."""
+    deadline = time.monotonic() + seconds
+    while works_in(folder):
+        if time.monotonic() >= deadline:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def works_in(folder: str) -> bool:
+    """Whether a process works in a folder, as far as the system tells: one whose current folder it is, or lies below."""
+    top = os.path.realpath(folder)
+    with contextlib.suppress(OSError):
+        for pid in filter(str.isdecimal, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                where = os.readlink(f"/proc/{pid}/cwd")
+                if where == top or where.startswith(top + "/"):
+                    return True
+    return False

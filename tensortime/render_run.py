@@ -104,6 +104,8 @@ def worktree_lines(report: RunReport, tr: Translator) -> list[str]:
         line = tr("the folder that it ran in is kept: {path}", path=path)
     elif report.why_kept == "submitted":
         line = tr("the job runs in a folder of its own, which stays: {path}", path=path)
+    elif report.why_kept == "busy":
+        line = tr("processes that it started still work in its folder, which stays: {path}", path=path)
     else:
         line = tr("not all of it is stored, so the folder that it ran in stays: {path}", path=path)
     return [line, tr("remove it with: tensortime rm --worktree {path}", path=quoted(path))]

@@ -141,7 +141,7 @@ class RunReport:
     worktree: str = ""
     """The folder of its own that it ran in, and that is still there."""
     why_kept: str = ""
-    """asked, submitted, missed or failed."""
+    """asked, submitted, busy (processes that the command left behind work there), missed or failed."""
 
     @property
     def experiment(self) -> ExperimentName | None:

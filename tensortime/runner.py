@@ -35,7 +35,7 @@ from tensortime.monitor import Monitor
 from tensortime.names import ExperimentName
 from tensortime.outputlog import OutputLog
 from tensortime.overlooked import overlooked
-from tensortime.processes import this_process
+from tensortime.processes import is_worked_in, this_process
 from tensortime.project import Place
 from tensortime.records import records_folder
 from tensortime.reports import BackupReport, RunReport
@@ -50,6 +50,10 @@ LOG = "output.log"
 
 STOPS = ("SIGINT", "SIGTERM", "SIGHUP")
 """Signals that end a command because somebody wants it to end."""
+
+
+PARTING = 2.0
+"""Seconds that what a command started may take to end after it, before its folder is left to them."""
 
 
 def run_bare(request: Request) -> RunReport:
@@ -365,6 +369,8 @@ def part_from_worktree(request: Request, work: Work, report: RunReport) -> RunRe
     why = "asked" if request.keep else "missed" if report.missed else ""
     if added is None or added.changed or any(holds_bytes(folder, one.path) for one in added.skipped):
         why = why or "failed"
+    if not why and is_worked_in(folder, PARTING):
+        why = "busy"
     if not why:
         try:
             isolation.remove_worktree(work.store, folder)

@@ -16,7 +16,7 @@ import pytest
 from builders import Tree, run_cli
 from terminals import PACKAGE, spawn
 
-from tensortime import api, checkout, documents, history, outcome, running, snapshot
+from tensortime import api, checkout, documents, history, outcome, runner, running, snapshot
 from tensortime.errors import CommandNotFound, NoSpace, NotExecutable, UsageError
 from tensortime.formats import RelPath, text_of
 from tensortime.names import ExperimentName
@@ -485,6 +485,21 @@ def test_a_worktree_with_files_that_are_not_stored_stays(project: Tree) -> None:
     assert content(project, "x", "deep/best.ckpt") == "weights"
     assert shown(project, "x")["parent"] is None
     assert api.log(directory=project.root).experiments[0].project == str(project.root)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not tell")
+def test_a_worktree_stays_where_somebody_still_works(project: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What processes that the command left behind write later would be nowhere; what is about to end is waited for."""
+    monkeypatch.setattr(runner, "PARTING", 0.1)
+    fifo = project.root.parent / "fifo"
+    os.mkfifo(fifo)
+    line = f"(cat {fifo} > late.txt) >/dev/null 2>&1 &"
+    found = document(project, "--isolated", "--name", "x", "--", "sh", "-c", line)
+    fifo.write_text("late")
+    assert found["worktree"] and Path(found["worktree"], "train.py").exists()
+    monkeypatch.setattr(runner, "PARTING", 60)
+    words = ("--", "sh", "-c", "sleep 1 >/dev/null 2>&1 &")
+    assert not document(project, "--isolated", "--name", "y", *words)["worktree"]
 
 
 def test_a_worktree_stays_where_adding_failed(project: Tree) -> None:
