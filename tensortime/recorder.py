@@ -59,9 +59,12 @@ class Recorder:
                     size=len(line),
                     hint="write such data into a file of the project, and back that up with add",
                 )
-            if self._fd < 0 and self._hold(line):
-                return
-            self._write(line)
+            fd = self._fd
+            if fd < 0:
+                if self._hold(line):
+                    return
+                fd = self._fd
+            self._write(fd, line)
         except BaseException:
             self.lost += 1
             raise
@@ -75,27 +78,41 @@ class Recorder:
             self._waiting.append(line)
             return True
 
-    def _write(self, line: bytes) -> None:
+    def _write(self, fd: int, line: bytes) -> None:
         """One write. What is left of a line on a full disk is ended before the next."""
         data = b"\n" + line if self._is_torn else line
-        self._is_torn = os.write(self._fd, data) < len(data)
+        self._is_torn = os.write(fd, data) < len(data)
         if self._is_torn:
             self.lost += 1
 
     def attach(self, store: str, experiment: str) -> None:
         """Append to this experiment from now on, first what was held. Costs nothing where it does so already."""
         with self._lock:
-            if self._fd >= 0:
-                if self._place == (store, experiment) and self._is_there():
-                    return
-                os.close(self._fd)
-                self._fd = -1
+            if self._fd >= 0 and self._place == (store, experiment) and self._is_there():
+                return
+            old, self._fd = self._fd, -1
             fd = open_records(store, experiment)
             self._place = (store, experiment)
-            if self._waiting:
-                os.write(fd, b"".join(self._waiting))
-                self._waiting.clear()
-            self._fd = fd
+            try:
+                self._write_held(fd)
+            except OSError:
+                os.close(fd)
+                raise
+            if old >= 0:
+                # Closed, its number might be that of a file of the program, while another thread is about to write.
+                os.dup2(fd, old, inheritable=False)
+                os.close(fd)
+            self._fd = old if old >= 0 else fd
+
+    def _write_held(self, fd: int) -> None:
+        """Write what was held; what a full disk does not take of it is lost."""
+        if not self._waiting:
+            return
+        data = b"".join(self._waiting)
+        written = os.write(fd, data)
+        self._is_torn = written < len(data)
+        self.lost += data[written:].count(b"\n")
+        self._waiting.clear()
 
     def _is_there(self) -> bool:
         """Whether the open file is still the one that has the name: an experiment may have been removed."""

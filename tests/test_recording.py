@@ -17,6 +17,7 @@ from builders import Tree
 import tensortime
 from tensortime import TimeMachine, api, recorder
 from tensortime.errors import StoreUnusable, TensorTimeError, UnknownPath
+from tensortime.recorder import Recorder
 
 PACKAGE = str(Path(tensortime.__file__).parent.parent)
 
@@ -312,3 +313,40 @@ def test_a_store_that_cannot_be_written(project: Path, monkeypatch: pytest.Monke
     (project / "tensortime/.records").write_bytes(b"in the way")
     with pytest.raises(StoreUnusable):
         tm.record(loss=1)
+
+
+def test_what_was_held_and_finds_no_room_is_counted(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes only part of it: the line after that is whole, and the others count as lost."""
+    own, real = Recorder(), os.write
+    for step in range(3):
+        own.record({"step": step})
+    (project / "tensortime").mkdir()
+    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[: len(data) // 2]))
+    own.attach(str(project / "tensortime"), "x")
+    monkeypatch.undo()
+    own.record({"step": 3})
+    path = project / "tensortime/.records/x/records.jsonl"
+    whole = [line for line in path.read_bytes().split(b"\n") if line.endswith(b"}")]
+    assert [json.loads(line)["step"] for line in whole] == [0, 3]
+    assert own.missing == 2
+
+
+def test_the_number_of_a_records_file_is_never_that_of_another(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While records move to another experiment, a thread that is about to write must not meet a file of the program."""
+    (project / "tensortime").mkdir()
+    own, real, opened = Recorder(), recorder.open_records, list[int]()
+    own.attach(str(project / "tensortime"), "x")
+    before = own._fd
+
+    def beside(*place: str) -> int:
+        opened.append(os.open("train.py", os.O_RDWR))
+        return real(*place)
+
+    monkeypatch.setattr(recorder, "open_records", beside)
+    own.attach(str(project / "tensortime"), "y")
+    assert opened != [before] and own._fd == before
+    os.close(opened[0])
+    own.record({"loss": 1})
+    assert [len(lines(project, name)) for name in "xy"] == [0, 1]
