@@ -22,7 +22,6 @@ from tensortime.bundle import FILES, HEADER, OBJECTS, BundleReader, Source
 from tensortime.editing import tag_name, tag_ref
 from tensortime.errors import (
     BadBundle,
-    NoSpace,
     StoreBusy,
     TargetExists,
     TensorTimeError,
@@ -39,11 +38,11 @@ from tensortime.publication import ATTEMPTS, sync_ref
 from tensortime.reports import ImportReport
 from tensortime.shadow import TreeItem
 from tensortime.sidecar import OBJECT_MODE, NoRoom, Room, Sidecar
-from tensortime.snapshot import space_left
+from tensortime.snapshot import CODE_BYTES, space_left
 from tensortime.store import Store
 from tensortime.trailers import BackupFacts, encode_message
 from tensortime.trees import MODE_FILE, MODE_PROGRAM
-from tensortime.unpacked import Link, Refused, check_history, items_below, read_pack
+from tensortime.unpacked import Link, Refused, check_history, items_below, no_space, read_pack
 
 FORMAT = 1
 LONGEST_HEADER = 64 << 20
@@ -66,7 +65,7 @@ def import_file(
             monitor.begin("import", 0, os.stat(file).st_size)
             writer = PackWriter(store.path(".shadow", "objects", "pack"), staging, fsync=fsops.sync_file)
             with writer:
-                unpacked = read_pack(bundle, writer)
+                unpacked = read_pack(bundle, writer, max(space_left(store, 0, None).left, CODE_BYTES))
                 chain = check_history(unpacked, tip)
                 sidecar = store.sidecar(staging)
                 large = wanted_objects(chain)
@@ -225,13 +224,7 @@ def take_objects(
         try:
             room.take(size)
         except NoRoom as problem:
-            raise NoSpace(
-                "no room for {path}, {needed:,} bytes are needed and {free:,} are free",
-                path=text_of(name),
-                needed=problem.size,
-                free=problem.free,
-                hint="tensortime du and gc show and free what backups take",
-            ) from problem
+            raise no_space(name, problem) from problem
         staged[digest] = os.path.join(sidecar.staging, f"import-{len(staged)}")
         with bundle.member(name) as source:
             take_object(source, staged[digest], name, digest, size, monitor)

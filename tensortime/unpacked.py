@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from tensortime import history
 from tensortime.bundle import HISTORY, BundleReader
 from tensortime.checkout import check_paths
-from tensortime.errors import Damaged
-from tensortime.formats import META, Oid, parse_path
+from tensortime.errors import Damaged, NoSpace
+from tensortime.formats import META, Oid, parse_path, text_of
 from tensortime.manifest import ManifestEntry
 from tensortime.packs import Kind, PackWriter, decode_tree, encode_tree, object_id, pack_object
 from tensortime.shadow import TreeItem, parse_commit
+from tensortime.sidecar import NoRoom
 from tensortime.trailers import BackupFacts, decode_message
 from tensortime.trees import MODE_FOLDER
 from tensortime.unpacking import unpack
@@ -70,9 +71,12 @@ class Refused(Exception):
     """What a file holds cannot be taken in; the reason in a few words."""
 
 
-def read_pack(bundle: BundleReader, writer: PackWriter) -> Unpacked:
-    """Every object of the history into a pack of ours: by the id of its bytes, whatever the file calls it."""
-    found = Unpacked()
+def read_pack(bundle: BundleReader, writer: PackWriter, room: int) -> Unpacked:
+    """Every object of the history into a pack of ours: by the id of its bytes, whatever the file calls it.
+
+    NoSpace once it takes more than `room` bytes: a small file may hold a pack that inflates to any size.
+    """
+    found, written = Unpacked(), 0
     meta: set[bytes] = set()
     with bundle.member(HISTORY) as source:
         order = Kind.COMMIT
@@ -89,8 +93,23 @@ def read_pack(bundle: BundleReader, writer: PackWriter) -> Unpacked:
                     found.keep(found.meta, oid, data)
             else:
                 found.keep(found.commits if kind is Kind.COMMIT else found.trees, oid, data)
-            writer.add(pack_object(kind, data, oid))
+            packed = pack_object(kind, data, oid)
+            written += sum(map(len, packed.entry))
+            if written > room:
+                raise no_space(HISTORY, NoRoom(written, room))
+            writer.add(packed)
     return found
+
+
+def no_space(name: bytes, problem: NoRoom) -> NoSpace:
+    """What a person is told of a member that does not fit."""
+    return NoSpace(
+        "no room for {path}, {needed:,} bytes are needed and {free:,} are free",
+        path=text_of(name),
+        needed=problem.size,
+        free=problem.free,
+        hint="tensortime du and gc show and free what backups take",
+    )
 
 
 def meta_blobs(found: Unpacked) -> set[bytes]:

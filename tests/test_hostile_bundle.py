@@ -19,11 +19,13 @@ from builders import Tree
 from conftest import Tally
 from round_trips import THRESHOLD
 
-from tensortime import api, portable, unpacked
+from tensortime import api, fsops, importing, portable, unpacked
 from tensortime.errors import BadBundle, TargetExists, TensorTimeError
 from tensortime.packs import (
     FOLDER,
     Kind,
+    Packed,
+    PackWriter,
     TreeEntry,
     encode_commit,
     encode_tree,
@@ -340,6 +342,26 @@ def test_folders_that_hold_each_other_many_times(
     forgery.trees.append(data)
     forgery.rows.append(TreeEntry(FOLDER, b"bomb", object_id(Kind.TREE, data)))
     refused(project, forgery.write(tmp_path / "f.zip"), says="too many paths")
+
+
+def test_a_history_stops_where_the_room_ends(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when all of it is written: a small archive may hold a pack of any size, on the disk that a training needs."""
+    forgery, added = Forgery(), list[int]()
+    for number in range(20):
+        forgery.file(b"%02d" % number, random.Random(number).randbytes(10_000))
+
+    class Counting(PackWriter):
+        def add(self, packed: Packed) -> bool:
+            added.append(1)
+            return super().add(packed)
+
+    monkeypatch.setattr(importing, "PackWriter", Counting)
+    monkeypatch.setattr(importing, "CODE_BYTES", 50_000)
+    monkeypatch.setattr(fsops, "free_space", lambda _: (1 << 20, 1 << 20))
+    refused(project, forgery.write(tmp_path / "f.zip"), says="no room for history.pack")
+    assert len(added) < 12
 
 
 def test_a_history_has_a_size(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
