@@ -69,8 +69,8 @@ def awaited(
     `select` serves terminals everywhere, but no descriptor past 1023, of which a process that calls us may have many.
     """
     try:
-        ready, free, _ = select.select(readers, writers, [], seconds)
-        return set(ready), set(free)
+        can_read, can_write, _ = select.select(readers, writers, [], seconds)
+        return set(can_read), set(can_write)
     except ValueError:
         poll = select.poll()
     for fd in {*readers, *writers}:
