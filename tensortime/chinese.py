@@ -538,6 +538,7 @@ CHINESE: dict[str, str] = {
     "platform": "平台",
     "please report it with this file: {file}": "请附上这个文件报告问题：{file}",
     "problems: {count}, in backups: {backups}; tensortime verify names them": "{backups} 次备份中有 {count} 个问题；tensortime verify 会逐一列出",
+    "processes that it started still work in its folder, which stays: {path}": "它启动的进程还在其文件夹里工作，因此保留：{path}",
     "project": "项目",
     "project {project}, store {store}": "创建备份文件夹 {store}（项目 {project}）",
     "project/       its files: code, data, models": "project/       它的文件：代码、数据、模型",

@@ -15,7 +15,7 @@ import pytest
 from builders import Tree
 
 import tensortime
-from tensortime import TimeMachine, api, recorder
+from tensortime import TimeMachine, api, recorder, records
 from tensortime.errors import StoreUnusable, TensorTimeError, UnknownPath
 from tensortime.recorder import Recorder
 
@@ -336,7 +336,7 @@ def test_the_number_of_a_records_file_is_never_that_of_another(
 ) -> None:
     """While records move to another experiment, a thread that is about to write must not meet a file of the program."""
     (project / "tensortime").mkdir()
-    own, real, opened = Recorder(), recorder.open_records, list[int]()
+    own, real, opened = Recorder(), records.open_records, list[int]()
     own.attach(str(project / "tensortime"), "x")
     before = own._fd
 
