@@ -150,8 +150,14 @@ def move_refs(store: Store, moves: Sequence[Move]) -> None:
     store.sync_refs()
     try:
         make_room_and_transact(store, delete)
-    except TensorTimeError:
+    except StoreBusy:
+        # Refused: nothing of it was done.
         transact(store, [f"delete {new}\0{oid}\0" for _, new, oid in moves])
+        raise
+    except TensorTimeError:
+        # A git that was killed may have deleted some: the new ones go only where every old one is still there.
+        with contextlib.suppress(TensorTimeError):
+            transact(store, [f"verify {old}\0{oid}\0delete {new}\0{oid}\0" for old, new, oid in moves])
         raise
     store.sync_refs()
 

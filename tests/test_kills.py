@@ -53,6 +53,12 @@ def fold(project: Path) -> None:
         api.backup(directory=project, name="new")
 
 
+def still_somewhere(project: Path) -> None:
+    """Whatever died, `base` is an experiment, or in the trash, and can be taken back."""
+    if "base" not in names(project):
+        tensortime.undelete(["base"], directory=project)
+
+
 def has_new(project: Path) -> bool:
     """The backup is there."""
     return "new" in names(project)
@@ -125,7 +131,11 @@ OPERATIONS = {
     ),
     "restore": Operation(["restore", "base", "../out"], restore_again, ("base", "other"), whole_at("out")),
     "rm": Operation(
-        ["rm", "base"], remove_again, ("other",), promised=lambda at: names(at).count("base") == 0
+        ["rm", "base"],
+        remove_again,
+        ("other",),
+        still_somewhere,
+        promised=lambda at: names(at).count("base") == 0,
     ),
     "gc": Operation(
         ["gc", "--trash"],
@@ -145,8 +155,9 @@ OPERATIONS = {
 EDITS = {
     "undelete": Operation(
         ["undelete", "base"],
-        lambda at: None if "base" in names(at) else tensortime.undelete(["base"], directory=at),
+        lambda at: tensortime.undelete(["base"], directory=at) if "base" not in names(at) else None,
         ("other",),
+        still_somewhere,
         ready=lambda at: in_trash(at),
         promised=lambda at: "base" in names(at),
     ),

@@ -217,3 +217,18 @@ def test_a_git_that_dies_a_moment_after_us(project: Path) -> None:
         held.close()
         assert adding.result(timeout=8).exit_code == 0
     assert not path.exists()
+
+
+@pytest.mark.parametrize("strike", [("unlink", 2), ("unlink", 3), ("unlink", 4), ("rmdir", 1)])
+@pytest.mark.parametrize("words", [["rm", "base"], ["undelete", "base"]])
+def test_a_git_that_dies_while_it_deletes_the_refs_that_were_moved(
+    project: Path, words: list[str], strike: tuple[str, int]
+) -> None:
+    """What it had deleted is nowhere but under the new names: these stay. A tag that it had not yet deleted keeps the name."""
+    if words[0] == "undelete":
+        tensortime.rm(["base"], directory=project)
+    Strike(*strike, verb="update-ref", which=2).hit(words, cwd=project)
+    if "base" not in names(project):
+        tensortime.undelete(["base"], directory=project)
+    assert names(project) in ({"base", "other"}, {"base-2", "other"})
+    assert tensortime.verify(read_data="all", directory=project).problems == ()
