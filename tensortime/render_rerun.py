@@ -72,6 +72,9 @@ def output_lines(report: RerunReport, style: Style) -> Iterator[str]:
             ),
             style,
         )
+    if report.missed:
+        paths = listing([printable(path) for path in report.missed], LEFT_OUT)
+        yield fitted(tr("not compared, as your rules leave it out: {paths}", paths=paths), style)
 
 
 def output_row(one: OutputResult, tr: Translator) -> Row:

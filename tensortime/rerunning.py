@@ -226,6 +226,7 @@ def reported(again: Repetition, recipe: Recipe, report: RunReport) -> RerunRepor
         first if isinstance(first, int) else None,
         again.folder,
         left_out=left_out_of(again.recorded.run),
+        missed=report.missed,
         interrupted=report.interrupted if report.status == "interrupted" else "",
     )
 

@@ -67,6 +67,8 @@ class RerunReport:
     causes: tuple[Suspect, ...] = ()
     left_out: tuple[str, ...] = ()
     """What a rule of the person left out of the inputs, or could not be stored: it is not in the worktree."""
+    missed: tuple[str, ...] = ()
+    """What the rerun wrote and a rule leaves out, with `/` at the end folders: no backup holds it, nothing compared it."""
     interrupted: str = ""
     """The signal with which it was told to stop."""
     seconds: float = 0.0

@@ -58,6 +58,7 @@ def rerun_json(report: RerunReport) -> dict[str, object]:
         "rtol": report.rtol,
         "outputs": None if outputs is None else [output_json(one) for one in outputs],
         "unrecorded": report.unrecorded,
+        "missed": list(report.missed),
         "left_out": list(report.left_out),
         "causes": [suspect_json(one) for one in report.causes],
         "seconds": round(report.seconds, 3),

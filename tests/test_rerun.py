@@ -162,6 +162,19 @@ def test_a_source_that_the_command_writes_is_not_compared(tmp_path: Path) -> Non
     assert "not compared: 1 files more, of which base:2 recorded nothing" in done.stdout
 
 
+def test_what_a_rule_leaves_out_is_named_below_the_verdict(tmp_path: Path) -> None:
+    """Neither run's backups hold it: whoever reads that all was reproduced shall know of what that is not said."""
+    code = (
+        b"import os; os.mkdir('out'); open('out/w', 'wb').write(os.urandom(9)); open('log', 'w').write('x')"
+    )
+    tree = Tree(tmp_path / "lab").file("train.py", code).file(".ttignore", b"out/\n")
+    assert run_cli("run", "--name", "base", "--", sys.executable, "train.py", cwd=tree.root).returncode == 0
+    assert rerun(tree).stdout.splitlines()[:2] == [
+        "reproduced bit for bit (1 output)",
+        "not compared, as your rules leave it out: out/",
+    ]
+
+
 def test_outputs_that_a_rule_leaves_out_are_looked_at(tmp_path: Path) -> None:
     """What a person had added by hand from an ignored folder."""
     tree = Tree(tmp_path / "p").file("train.py", WRITES).file(".ttignore", b"out/\n")
