@@ -16,9 +16,6 @@ from tensortime.session import RunStep
 from tensortime.shadow import Shadow
 from tensortime.trees import Contents
 
-OUTPUTS = b"outputs"
-"""The file of `.tensortime/` that lists them."""
-
 KNOWN_INSIDE = ("trackers", "notebook")
 """Facts that only a process of the command can know."""
 
@@ -68,8 +65,9 @@ def read_inputs(shadow: Shadow, tip: Oid, known: Inputs | None = None) -> Inputs
 def with_outputs(shadow: Shadow, tip: Oid, contents: Contents) -> tuple[Contents, tuple[OutputFile, ...]]:
     """Contents that list what differs from the inputs, and that list."""
     inputs = read_inputs(shadow, tip)
-    outputs = outcome.outputs_between(inputs.contents, contents, inputs.passed_over)
-    extra = {**contents.extra, OUTPUTS: outcome.encode_outputs(outputs)}
+    rewritten = outcome.rewritten_in(contents.extra)
+    outputs = outcome.outputs_between(inputs.contents, contents, inputs.passed_over, rewritten)
+    extra = {**contents.extra, outcome.OUTPUTS: outcome.encode_outputs(outputs)}
     return replace(contents, extra=extra), outputs
 
 
@@ -85,11 +83,13 @@ def put_on_top(
     waits: bool,
     is_gone: Callable[[RelPath], bool],
     is_old: Callable[[RelPath], bool],
+    is_written: Callable[[RelPath], bool],
 ) -> OnTop | None:
     """What a look at the whole project adds to an experiment whose command runs. `step`: of `run` itself, else None.
 
     `elsewhere`: the look was at another project, of a process that the command started there: its files are none of it.
-    `waits`: large files are still to be read, and come on top of this backup later.
+    `waits`: large files are still to be read, and come on top of this backup later. `is_written`: somebody wrote it
+    while the command ran, whatever bytes it has; asked only when that has ended.
     None where `run` begins anew and source files are others by now: then it is a whole backup, with inputs of its own.
     """
     items = shadow.tree(tip)
@@ -116,12 +116,15 @@ def put_on_top(
     told = now.extra if begins else {name: now.extra[name] for name in news if name in now.extra}
     extra.update(told)
     same = outcome.files_of(found.contents) == outcome.files_of(newest)
-    outputs = outcome.outputs_between(inputs.contents, found.contents, inputs.passed_over)
+    rewritten = set(outcome.rewritten_in(newest.extra))
+    if ends:
+        rewritten |= {path for path in outcome.files_of(now) if is_written(path) and not is_edited(path)}
+    outputs = outcome.outputs_between(inputs.contents, found.contents, inputs.passed_over, rewritten)
     added = tuple(RelPath(bytes_of(one.path)) for one in outputs)
     if same and not ends and not waits:
         was_added = added if "added" in below else None
         return OnTop(replace(newest, extra=extra), facts, was_added, True, outputs, found.edited)
-    extra[OUTPUTS] = outcome.encode_outputs(outputs)
+    extra[outcome.OUTPUTS] = outcome.encode_outputs(outputs)
     return OnTop(replace(found.contents, extra=extra), facts, added, False, outputs, found.edited)
 
 

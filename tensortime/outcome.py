@@ -5,6 +5,7 @@ working, a source file that was there before and is another one now was edited b
 it stays as it was, and is named.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -16,7 +17,13 @@ from tensortime.reports import OutputFile
 from tensortime.trees import Contents, Folder, LargeFile, SmallFile, Symlink
 
 FORMAT = 1
+OUTPUTS = b"outputs"
+"""The file of `.tensortime/` that lists them."""
+
 CREATED, CHANGED, REMOVED = "created", "changed", "removed"
+REWRITTEN = "rewritten"
+"""Written by the command with the bytes that it had before."""
+
 SOURCE_NAMES = {
     b"Makefile",
     b"makefile",
@@ -133,18 +140,23 @@ def assembled(newest: Contents, now: Contents, files: Mapping[RelPath, AnyFile])
 
 
 def outputs_between(
-    inputs: Contents, now: Contents, passed_over: Collection[RelPath] = ()
+    inputs: Contents,
+    now: Contents,
+    passed_over: Collection[RelPath] = (),
+    rewritten: Collection[RelPath] = (),
 ) -> tuple[OutputFile, ...]:
-    """What differs, sorted by raw path; `passed_over`: inputs that could not be stored belong to the inputs all the same."""
+    """What differs, sorted by raw path, and what was `rewritten` with the same bytes.
+
+    `passed_over`: inputs that could not be stored belong to the inputs all the same.
+    """
     old, new = files_of(inputs), files_of(now)
     rows = []
     for path in sorted(old.keys() | new.keys()):
         before, after = old.get(path), new.get(path)
-        if (before is not None and after is not None and is_same(before, after)) or covering(
-            path, passed_over
-        ):
+        same = before is not None and after is not None and is_same(before, after)
+        if (same and path not in rewritten) or covering(path, passed_over):
             continue
-        state = CREATED if before is None else REMOVED if after is None else CHANGED
+        state = REWRITTEN if same else CREATED if before is None else REMOVED if after is None else CHANGED
         size = after.size if isinstance(after, SmallFile | LargeFile) else 0
         rows.append(OutputFile(text_of(path), state, size))
     return tuple(rows)
@@ -163,3 +175,11 @@ def decode_outputs(data: bytes) -> dict[RelPath, str]:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise ValueError("not a list of outputs that this version knows")
     return {decode_path(row): str(row.get("state")) for row in rows if isinstance(row, dict)}
+
+
+def rewritten_in(extra: Mapping[bytes, bytes]) -> frozenset[RelPath]:
+    """What a backup lists as rewritten with the same bytes; `extra`: the files of its `.tensortime/`."""
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        states = decode_outputs(extra[OUTPUTS])
+        return frozenset(path for path, state in states.items() if state == REWRITTEN)
+    return frozenset()

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tensortime import fsops, history, ongoing, records
+from tensortime import fsops, history, ongoing, outcome, records
 from tensortime.beginning import Begun, begin, is_own_worktree, runner_after, status_in
 from tensortime.commits import (
     RUNNING,
@@ -26,12 +26,13 @@ from tensortime.formats import META, Oid, RelPath, bytes_of, is_under, text_of
 from tensortime.ignoring import FILE_NAME, Rules
 from tensortime.intake import Intake
 from tensortime.packs import PackWriter
+from tensortime.pairs import covering
 from tensortime.refusals import refusal
 from tensortime.reports import BackupReport, LinkOut, OutputFile, Skipped
 from tensortime.repository import nested_heads
 from tensortime.session import Collector, Session
 from tensortime.shadow import NO_OID
-from tensortime.statcache import StatKey
+from tensortime.statsums import StatSums
 from tensortime.store import LOCK_WAIT, Store
 from tensortime.trailers import BackupFacts
 from tensortime.trees import Contents
@@ -200,10 +201,8 @@ def in_its_run(
         return begun, gathered, collected
     top = os.fsencode(os.path.realpath(session.place.project)) + b"/"
     rules, step = RulesOfGone(session, top[:-1]), session.options.run
-    stats = {
-        one.path: StatKey(one.size, one.mtime_ns, one.ctime_ns, one.inode) for one in gathered.found.files
-    }
-    before = step.before if step is not None else {}
+    stats = {one.path: one for one in gathered.found.files}
+    before, also = (step.before, step.also) if step is not None else (StatSums(), ())
     own = is_own_worktree(session, begun)
     found = ongoing.put_on_top(
         session.store.shadow,
@@ -215,7 +214,11 @@ def in_its_run(
         elsewhere=step is None and not own and begun.existing.project != text_of(top[:-1]),
         alone=own or (step is not None and step.alone),
         is_gone=lambda path: not os.path.lexists(top + path) and rules.take(path),
-        is_old=lambda path: path in before and before[path] == stats.get(path),
+        is_old=lambda path: covering(path, also) is not None and path in stats and stats[path] in before,
+        # The link that stores a file changes its stat, too.
+        is_written=lambda path: (
+            path in stats and stats[path] not in before and not session.options.is_hardlink(path)
+        ),
     )
     if found is None:
         return begun, gathered, collected
@@ -252,7 +255,7 @@ def on_top_of(
         one for one in history.skipped_in(below) if not any(is_under(bytes_of(one.path), top) for top in anew)
     )
     contents = overlay(older, added, only)
-    if begun.runner or ongoing.OUTPUTS in older.extra:
+    if begun.runner or outcome.OUTPUTS in older.extra:
         contents, _ = ongoing.with_outputs(store.shadow, parent, contents)
     skipped = (*kept, *gathered.skipped)
     return replace(gathered, contents=contents, skipped=skipped, below=below, added=only), facts

@@ -17,7 +17,17 @@ from tensortime.render_diff import (
 )
 from tensortime.suspects import Suspect
 from tensortime.text import cells, pad, printable
-from tensortime.verdict import CLOSE, DIFFERS, EXTRA, IDENTICAL, MISSING, OutputResult, RerunReport, line_of
+from tensortime.verdict import (
+    CLOSE,
+    DIFFERS,
+    EXTRA,
+    IDENTICAL,
+    MISSING,
+    UNWRITTEN,
+    OutputResult,
+    RerunReport,
+    line_of,
+)
 
 LEFT_OUT = 5
 """Paths of what the inputs lack, on one line."""
@@ -84,6 +94,7 @@ def output_row(one: OutputResult, tr: Translator) -> Row:
         DIFFERS: tr("differs"),
         MISSING: tr("missing"),
         EXTRA: tr("extra"),
+        UNWRITTEN: tr("not written"),
     }
     numbers = "" if one.closeness is None else closeness_text(one.closeness, tr)
     return Row(printable(one.path), words[one.result] + (f": {numbers}" if numbers else ""))

@@ -13,7 +13,7 @@ from tensortime.monitor import Monitor
 from tensortime.pairs import Pair, State, folders_above, output_folders, pair_up
 from tensortime.store import Store
 from tensortime.stored import Stored
-from tensortime.verdict import DIFFERS, EXTRA, IDENTICAL, MISSING, OutputResult, result_of
+from tensortime.verdict import DIFFERS, EXTRA, IDENTICAL, MISSING, UNWRITTEN, OutputResult, result_of
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,8 @@ def compare_outputs(
     had, has = set(first.files()), set(second.files())
     made, remade = first.on_top[1], second.on_top[1]
     unknown = kept_as_they_were(history.run_of(first.meta))
+    # With the bytes of the inputs it is no news, unless the first run wrote it too.
+    remade -= second.rewritten - made
     folders = output_folders(had, made) if made else frozenset()
     there = had | has
     paths = [path for path in sorted(made | remade) if path in there and not is_passed_over(path)]
@@ -90,7 +92,10 @@ def compare_outputs(
         if path in unknown or (is_new and not first.lists_outputs):
             unrecorded += 1
         else:
-            found.append(compared(path, path in had, path in has, pairs.get(path), before, after, rtol))
+            result = compared(path, path in had, path in has, pairs.get(path), before, after, rtol)
+            # What came with the inputs proves nothing.
+            lies_there = path in made and path in had and path in has and path not in remade
+            found.append(OutputResult(text_of(path), UNWRITTEN) if lies_there else result)
         monitor.advance(1, after.items[path].size if path in after.items else 0)
     return Compared(tuple(found), unrecorded)
 

@@ -26,6 +26,7 @@ from tensortime.errors import (
     message,
 )
 from tensortime.experiments import Experiment
+from tensortime.findings import FileStat
 from tensortime.formats import RelPath, bytes_of, iso_time
 from tensortime.history import Target
 from tensortime.ignoring import Rules
@@ -41,7 +42,7 @@ from tensortime.records import records_folder
 from tensortime.reports import BackupReport, RunReport
 from tensortime.scan import scan
 from tensortime.session import RunStep, configured
-from tensortime.statcache import StatKey
+from tensortime.statsums import StatSums
 from tensortime.store import Store, create_store
 from tensortime.surroundings import Work, placed, placed_words, variables, warn_of_others, warn_of_words
 
@@ -153,17 +154,18 @@ def begin(place: Place, config: Config, request: Request, monitor: Monitor) -> W
         return None
     runner = {**this_process(), "id": os.urandom(8).hex(), "isolated": request.isolated}
     warn_of_others(place, opened, request, monitor)
+    seen = list[FileStat]()
     try:
         if existing is not None and request.isolated:
             begun = go_on(opened, existing, runner)
         else:
-            step = RunStep("running", runner=runner, alone=request.alone)
+            step = RunStep("running", runner=runner, alone=request.alone, on_found=seen.extend)
             begun = back_up(
                 place, opened, config, request, step, name, existing is not None or named(request), monitor
             )
         work = Work(opened, place, name_of(begun), runner, begun)
         try:
-            return prepared(place, config, request, work, existing, monitor)
+            return prepared(place, config, request, work, existing, seen, monitor)
         except BaseException:
             take_back(place, work)
             raise
@@ -183,9 +185,10 @@ def prepared(
     request: Request,
     work: Work,
     existing: Experiment | None,
+    seen: Sequence[FileStat],
     monitor: Monitor,
 ) -> Work:
-    """The experiment with its tags, its worktree, and what is known of the paths that only `run` looks at."""
+    """The experiment with its tags, its worktree, and how its files are before the command; `seen`: in the project."""
     if request.tags:
         editing.add_tags(work.store, target_of(work.store, work), request.tags)
     if request.isolated:
@@ -195,7 +198,9 @@ def prepared(
             work, place=left or isolation.make_worktree(work.store, place.project, target, monitor)
         )
         warn_of_words(place, work, request, monitor)
-    return replace(work, before=stats_of(work.place, also(work.place, config, request)))
+        seen = scan(os.fsencode(work.place.project), Rules.start()).files
+    named_too = files_at(work.place, also(work.place, config, request))
+    return replace(work, before=StatSums((*seen, *named_too)))
 
 
 def name_of(begun: BackupReport) -> ExperimentName:
@@ -266,12 +271,11 @@ def also(place: Place, config: Config, request: Request) -> tuple[RelPath, ...]:
     return tuple(found)
 
 
-def stats_of(place: Place, paths: Sequence[RelPath]) -> dict[RelPath, StatKey]:
-    """The stat of each file at and under some paths."""
+def files_at(place: Place, paths: Sequence[RelPath]) -> Sequence[FileStat]:
+    """The files at and under some paths, whatever the rules say."""
     top = os.fsencode(place.project)
     there = [path for path in paths if os.path.lexists(os.path.join(top, path))]
-    found = scan(top, Rules.start(), only=there).files if there else []
-    return {one.path: StatKey(one.size, one.mtime_ns, one.ctime_ns, one.inode) for one in found}
+    return scan(top, Rules.start(), only=there).files if there else ()
 
 
 def finish(

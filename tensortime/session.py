@@ -1,12 +1,13 @@
 """What all steps of one backup share: the options, the place, the open store."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
 from tensortime import fsops
 from tensortime.config import Config
+from tensortime.findings import FileStat
 from tensortime.formats import RelPath
 from tensortime.ignoring import Matcher
 from tensortime.monitor import Monitor
@@ -14,7 +15,7 @@ from tensortime.names import ExperimentName
 from tensortime.packs import PackWriter
 from tensortime.project import Place
 from tensortime.sidecar import Sidecar
-from tensortime.statcache import StatKey
+from tensortime.statsums import StatSums
 from tensortime.store import Store
 
 
@@ -42,8 +43,10 @@ class RunStep:
     """How it ended, for run.json; None before it."""
     also: tuple[RelPath, ...] = ()
     """Paths that are looked at although a rule leaves them out."""
-    before: Mapping[RelPath, StatKey] = field(default_factory=dict)
-    """The stat of what was there before the command: what is still like this at the paths of `also` is no output."""
+    on_found: Callable[[Sequence[FileStat]], None] = lambda _: None
+    """Told of the files that the look at the project found, before any of them is read."""
+    before: StatSums = field(default_factory=StatSums)
+    """What was there before the command: what is still like this was not written by it."""
     alone: bool = False
     """Nobody but the command writes in this folder, so a changed source file is an output as any other."""
 

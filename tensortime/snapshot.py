@@ -177,6 +177,8 @@ def find_files(session: Session) -> Scan:
     )
     if options.run is not None and options.run.also:
         found = with_named(session, found, options.run.also)
+    if options.run is not None:
+        options.run.on_found(found.files)
     for broken in found.broken:
         monitor.warn(
             message(

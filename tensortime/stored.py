@@ -12,6 +12,7 @@ from tensortime.differences import Side
 from tensortime.errors import Damaged
 from tensortime.formats import META, Digest, Oid, RelPath, bytes_of, text_of
 from tensortime.manifest import FILE, SMALL, SYMLINK, Manifest
+from tensortime.outcome import OUTPUTS, rewritten_in
 from tensortime.packages import decode_packages
 from tensortime.packs import Kind, object_id
 from tensortime.pairs import State, covering, items_of, output_folders
@@ -39,12 +40,18 @@ class Stored:
                 ],
             )
             self.manifest = history.manifest_of(self.meta)
-            self.outputs, self.first_run = made_later(self.shadow, target, self.manifest)
+            changed, self.first_run = made_later(self.shadow, target, self.manifest)
+            self.outputs = changed | self.rewritten
 
     @property
     def lists_outputs(self) -> bool:
         """Whether the backup itself tells all that its run made."""
-        return b"outputs" in self.meta
+        return OUTPUTS in self.meta
+
+    @property
+    def rewritten(self) -> frozenset[RelPath]:
+        """The outputs that have the bytes which the inputs have at their paths."""
+        return rewritten_in(self.meta)
 
     @cached_property
     def on_top(self) -> tuple[int, frozenset[RelPath]]:
@@ -57,7 +64,8 @@ class Stored:
             return base, frozenset()
         inputs = left_out_of(runs.get(base, {}), ("skipped",))
         changed = changed_paths(self.shadow, commits[base], self.target.commit, self.manifest)
-        return base, frozenset(path for path in changed if covering(path, inputs) is None)
+        made = frozenset(path for path in changed if covering(path, inputs) is None)
+        return base, made | self.rewritten
 
     def modes(self) -> set[RelPath]:
         """The small files of which the manifest, too, says something."""

@@ -80,7 +80,7 @@ def write_supplement(
             continue
         files = {path: file for path, file in supplement.files.items() if path in waiting}
         contents = completed(contents, files, supplement.groups)
-        if ongoing.OUTPUTS in contents.extra and "added" in run:
+        if outcome.OUTPUTS in contents.extra and "added" in run:
             contents, outputs = ongoing.with_outputs(store.shadow, entry.commit, contents)
             run["added"] = [one.path for one in outputs]
         skipped = [

@@ -5,14 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from tensortime.errors import listing, message
-from tensortime.formats import RelPath, bytes_of
+from tensortime.formats import bytes_of
 from tensortime.jobs import Request
 from tensortime.lookup import visible
 from tensortime.monitor import Monitor
 from tensortime.names import ExperimentName
 from tensortime.project import Place
 from tensortime.reports import BackupReport
-from tensortime.statcache import StatKey
+from tensortime.statsums import StatSums
 from tensortime.store import Store
 
 
@@ -26,7 +26,7 @@ class Work:
     experiment: ExperimentName
     runner: Mapping[str, object]
     begun: BackupReport
-    before: Mapping[RelPath, StatKey] = field(default_factory=dict)
+    before: StatSums = field(default_factory=StatSums)
 
 
 def placed(place: Place, work: Work, path: str) -> str:

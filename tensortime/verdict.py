@@ -8,8 +8,10 @@ from tensortime.names import ExperimentName
 from tensortime.suspects import Suspect
 
 IDENTICAL, CLOSE, DIFFERS, MISSING, EXTRA = "identical", "close", "differs", "missing", "extra"
+UNWRITTEN = "unwritten"
 """How an output of the second run is to that of the first: the same bytes; numbers within the bar and nothing else;
-neither; only the first run made it; only the second."""
+neither; only the first run made it; only the second; it lies there as it came with the inputs, and only the first run
+wrote it."""
 
 DIFFERENT = "different"
 """The verdict where any output is neither identical nor close."""
@@ -108,13 +110,22 @@ def line_of(report: RerunReport) -> Message:
     if verdict is None:
         return message("nothing to compare: {experiment} has no outputs", experiment=report.asked)
     count = message("1 output") if len(outputs) == 1 else message("{count} outputs", count=len(outputs))
+    if verdict == DIFFERENT:
+        return difference_line(report, next(one for one in outputs if one.result not in (IDENTICAL, CLOSE)))
     if verdict == IDENTICAL:
-        return message("reproduced bit for bit ({count})", count=count)
-    if verdict == CLOSE and not any(one.first for one in outputs):
-        return message("reproduced, every number equal ({count})", count=count)
-    if verdict == CLOSE:
-        return message("reproduced within {rtol} ({count})", rtol=short_number(report.rtol), count=count)
-    return difference_line(report, next(one for one in outputs if one.result not in (IDENTICAL, CLOSE)))
+        line = message("reproduced bit for bit ({count})", count=count)
+    elif not any(one.first for one in outputs):
+        line = message("reproduced, every number equal ({count})", count=count)
+    else:
+        line = message("reproduced within {rtol} ({count})", rtol=short_number(report.rtol), count=count)
+    return with_failure(report, line)
+
+
+def with_failure(report: RerunReport, line: Message) -> Message:
+    """The line, and that both runs failed where they did: what they made until then is all that was reproduced."""
+    if not report.command_exit:
+        return line
+    return message("{line}; both ended with exit code {code}", line=line, code=report.command_exit)
 
 
 def failure_line(report: RerunReport) -> Message:
@@ -130,6 +141,8 @@ def difference_line(report: RerunReport, output: OutputResult) -> Message:
     """What the first output that is not reproduced differs by."""
     if output.result == MISSING:
         return message("not reproduced: {path} is missing", path=output.path)
+    if output.result == UNWRITTEN:
+        return message("not reproduced: {path} was not written", path=output.path)
     if output.result == EXTRA:
         return message("not reproduced: {path} is there now, and was not", path=output.path)
     gaps = () if output.closeness is None else output.closeness.gaps

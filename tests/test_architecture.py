@@ -42,7 +42,7 @@ LAYERS = """
     commits  destination  reach  trash  selection
     intake  worktrees  session  language  query
     history  project  scan  hardlinks  comparison  retention  outcome
-    walk  recipe
+    walk  recipe  statsums
     glances
     metricfiles  findings  hunks  conditions  pairs  inventory  verdict
     suspects

@@ -121,11 +121,20 @@ def test_files_of_which_the_first_run_recorded_nothing_say_nothing(tmp_path: Pat
 
 
 def test_a_changed_input_is_an_output(tmp_path: Path) -> None:
-    """It is compared by its bytes in both, whether the second run changed it or not."""
+    """What the second run left as the inputs have it, it did not write."""
     tree = project(tmp_path).file("state.txt", b"0")
     run(tree, "a", {"state.txt": b"1"}, add=("state.txt",))
     tree.file("state.txt", b"0")
     run(tree, "b", {"save/x": b"1"})
+    assert told(compared(tree)) == {"state.txt": "unwritten"}
+
+
+def test_a_changed_input_is_compared_by_its_bytes(tmp_path: Path) -> None:
+    """Both runs changed it, each in its own way."""
+    tree = project(tmp_path).file("state.txt", b"0")
+    run(tree, "a", {"state.txt": b"1"}, add=("state.txt",))
+    tree.file("state.txt", b"0")
+    run(tree, "b", {"state.txt": b"2"}, add=("state.txt",))
     assert told(compared(tree)) == {"state.txt": "differs"}
 
 

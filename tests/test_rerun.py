@@ -219,6 +219,36 @@ def test_what_differs_between_then_and_now_stands_below(lab: Tree) -> None:
     assert "CUDA_VISIBLE_DEVICES  (none) -> 1" in done.stdout
 
 
+def test_a_run_that_wrote_what_was_there_already_can_be_verified(tmp_path: Path) -> None:
+    """The second run in one folder makes the same outputs: they came with the inputs, and are written again."""
+    tree = Tree(tmp_path / "p").file("train.py", WRITES)
+    for name in ("first", "base"):
+        run_cli("run", "--name", name, "--", sys.executable, "train.py", cwd=tree.root)
+    done = rerun(tree)
+    assert (done.returncode, done.stdout.splitlines()[1]) == (0, "reproduced bit for bit (2 outputs)")
+    assert rerun(tree, "base", "--verify", LOSS="0.501").returncode == 5
+
+
+@pytest.mark.parametrize("before", ["0.5", "0.5001"])
+def test_what_came_with_the_inputs_proves_nothing(tmp_path: Path, before: str) -> None:
+    """An output that lies there as it was restored was not written this time, however close its numbers are."""
+    code = b"import os\nif not os.environ.get('SKIPS'):\n    open('loss.csv', 'w').write('0.5')\nopen('o', 'w')\n"
+    tree = Tree(tmp_path / "p").file("train.py", code).file("loss.csv", before.encode())
+    run_cli("run", "--name", "base", "--", sys.executable, "train.py", cwd=tree.root)
+    done = rerun(tree, "base", "--verify", "--rtol", "0.1", SKIPS="1")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (5, "not reproduced: loss.csv was not written")
+    assert rerun(tree, "base", "--verify").returncode == 0
+
+
+def test_two_runs_that_failed_alike_are_said_to_have_failed(tmp_path: Path) -> None:
+    """Who reads the line must not take it for a training that ended well."""
+    tree = Tree(tmp_path / "p").file("train.py", WRITES)
+    run_cli("run", "--name", "base", "--", sys.executable, "train.py", cwd=tree.root, env={"ENDS": "1"})
+    done = rerun(tree, ENDS="1")
+    line = "reproduced bit for bit (2 outputs); both ended with exit code 1"
+    assert (done.returncode, done.stdout.splitlines()[1]) == (0, line)
+
+
 # --- where and how
 
 

@@ -169,6 +169,41 @@ def test_outputs_that_a_rule_leaves_out_can_be_asked_for(project: Tree, how: str
     assert found["missed"] == []
 
 
+def states(tree: Tree, experiment: str) -> dict[str, str]:
+    """The outputs that an experiment lists."""
+    listed = outcome.decode_outputs(content(tree, experiment, ".tensortime/outputs").encode())
+    return {text_of(path): state for path, state in listed.items()}
+
+
+REPEATS = """\
+import os, shutil
+open('same.txt', 'w').write('weights')
+open('new.tmp', 'w').write('weights')
+os.replace('new.tmp', 'moved.txt')
+shutil.copy2('input.csv', 'copy.csv')
+open('input.csv').read()
+os.chmod('input.csv', 0o644)
+os.utime('helper.py')
+"""
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_what_is_written_again_with_the_same_bytes_is_an_output(project: Tree, isolated: bool) -> None:
+    """A deterministic training, run twice in one folder; what it only read is none, nor a source that was touched."""
+    project.file("input.csv", b"1,2").file("helper.py", b"")
+    command = script(project, REPEATS)
+    run(project, "--name", "first", *command)
+    run(project, "--name", "x", *(["--isolated"] if isolated else []), *command)
+    written = {"same.txt": "rewritten", "moved.txt": "rewritten", "copy.csv": "rewritten"}
+    found = states(project, "x")
+    assert {path: found.get(path) for path in written} == written
+    # In a folder of its own all that is written was written by the command.
+    assert ("helper.py" in found) is isolated
+    project.file("late.txt", b"added later")
+    assert run_cli("backup", "--name", "x", "--add", "late.txt", cwd=project.root).returncode == 0
+    assert states(project, "x") == {**found, "late.txt": "created"}
+
+
 # --- how it ends
 
 
@@ -639,7 +674,11 @@ def test_a_job_that_goes_on_with_other_code_has_inputs_of_its_own(project: Tree)
     script(project, TRAIN.decode() + "open('more.txt', 'w').write('1')")
     found = document(project, *PYTHON, TENSORTIME_EXPERIMENT="x")
     assert (found["experiment"], found["inputs"]["number"], found["added"]["number"]) == ("x", 3, 4)
-    assert [one["path"] for one in found["outputs"]] == ["more.txt"]
+    assert {one["path"]: one["state"] for one in found["outputs"]} == {
+        "metrics.json": "rewritten",
+        "more.txt": "created",
+        "save/model.txt": "rewritten",
+    }
 
 
 # --- what shows of it

@@ -106,7 +106,8 @@ def test_a_rerun_that_fails_is_not_reproduced() -> None:
     """Unless the first run failed in the same way; one that succeeds where the first had failed is not either."""
     assert judged(SAME, command_exit=1) == ("not reproduced: it ended with 1", "different", 5)
     assert judged(SAME, command_exit=1, first_exit=0)[2] == 5
-    assert judged(SAME, command_exit=1, first_exit=1) == ("reproduced bit for bit (1 output)", "identical", 0)
+    both = "reproduced bit for bit (1 output); both ended with exit code 1"
+    assert judged(SAME, command_exit=1, first_exit=1) == (both, "identical", 0)
     other = judged(SAME, command_exit=127, first_exit=1)
     assert other == ("not reproduced: it ended with 127", "different", 5), "it may never have come as far"
     line = "not reproduced: it succeeded, the recorded run had ended with 1"
