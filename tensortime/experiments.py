@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 from tensortime.formats import Oid
 from tensortime.names import ExperimentName
 
+SUBMITTED = "submitted"
+"""The status of an experiment whose command handed a job to a scheduler, as far as is known."""
+
 
 @dataclass(frozen=True, slots=True)
 class Experiment:

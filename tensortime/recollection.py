@@ -6,6 +6,7 @@ Short on purpose: `show --json` and the files in `.tensortime/` have all of it.
 from collections.abc import Mapping
 from itertools import groupby
 
+from tensortime.experiments import SUBMITTED, Experiment
 from tensortime.messages import Translator
 from tensortime.text import number_text, quoted, seconds_text, size_text
 
@@ -35,6 +36,16 @@ def recollection_rows(run: Mapping[str, object], tr: Translator) -> list[Row]:
         rows.append((tr("notebook"), f"{notebook.get('path', '')} ({ran})".strip()))
     rows.append((tr("pushed"), pushed_text(part(part(run, "git"), "pushed"), tr)))
     return [row for row in rows if row[1]]
+
+
+def status_text(one: Experiment, tr: Translator) -> str:
+    """The status, and of a job that was submitted that nobody sees from here how far it is."""
+    if one.status != SUBMITTED:
+        return tr.known(one.status)
+    return tr(
+        "submitted ({program}); whether its job has ended is not seen here",
+        program=one.runner.get("submitted"),
+    )
 
 
 def result_rows(run: Mapping[str, object], experiment: str, tr: Translator) -> list[Row]:

@@ -133,14 +133,14 @@ def skipped_text(skipped: Sequence[Skipped], tr: Translator) -> list[str]:
 
 def show_text(report: ShowReport, tr: Translator) -> list[str]:
     """One experiment for a person."""
-    from tensortime.recollection import result_rows
+    from tensortime.recollection import result_rows, status_text
 
     one, run = report.experiment, report.run
     rows: list[tuple[str, str]] = [
         (tr("experiment"), one.name),
         (tr("note"), one.note),
         (tr("time"), iso_time(one.time_ns)),
-        (tr("status"), tr.known(one.status)),
+        (tr("status"), status_text(one, tr)),
         (tr("files"), f"{one.files:,} ({size_text(one.bytes)})"),
         (tr("project"), one.project),
         (tr("parent"), one.parent),
@@ -201,8 +201,9 @@ def git_text(git: Mapping[str, object], tr: Translator) -> str:
     """What was checked out in the user's repository, and whether it had changes."""
     head = str(git["head"])[:12] if git.get("head") else tr("no commit")
     branch = f" ({git['branch']})" if git.get("branch") else ""
-    states = {True: tr(", with uncommitted changes"), False: tr(", clean")}
-    dirty = git.get("dirty")
+    # Untracked files were not looked at, and where nothing was committed or added there are no others.
+    states = {True: tr(", with uncommitted changes"), False: tr(", no tracked file changed")}
+    dirty = git.get("dirty") if git.get("dirty") or git.get("head") else None
     return head + branch + (states[dirty] if isinstance(dirty, bool) else "")
 
 

@@ -7,6 +7,7 @@ from builders import Tree, run_cli
 
 from tensortime.messages import ENGLISH
 from tensortime.recollection import python_row, recollection_rows
+from tensortime.render import git_text
 
 RUN = {
     "python": {"version": "3.12.4", "executable": "/venv/bin/python", "source": "VIRTUAL_ENV"},
@@ -74,3 +75,12 @@ def test_show_says_it(tmp_path: Path) -> None:
     rows = dict(line.split(maxsplit=1) for line in run_cli("show", "@", cwd=tmp_path).stdout.splitlines())
     assert rows["launch"] == "SLURM_JOB_ID=4711"
     assert {"machine", "python"} <= set(rows)
+
+
+def test_untracked_files_are_not_called_clean() -> None:
+    """git was asked of tracked files alone: without a commit there is nothing to say of them."""
+    head = "c7411900502a9fd473b2c17ff5f2ba5fa195e552"
+    assert git_text({"head": None, "branch": "master", "dirty": False}, ENGLISH) == "no commit (master)"
+    told = "c7411900502a (main), no tracked file changed"
+    assert git_text({"head": head, "branch": "main", "dirty": False}, ENGLISH) == told
+    assert git_text({"head": head, "dirty": True}, ENGLISH) == "c7411900502a, with uncommitted changes"
