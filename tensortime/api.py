@@ -190,11 +190,12 @@ def show(experiment: str, *, directory: PathLike | None = None, store: PathLike 
     shown = history.described(target.experiment.name, target.commit, facts, target.experiment.tags)
     if target.number == target.experiment.backups:
         [shown] = with_live_metrics(opened.folder, [replace(shown, status=target.experiment.status)])
-    return ShowReport(
-        shown,
-        entries,
-        history.run_of(meta),
-    )
+    left = ""
+    if shown.status == "interrupted" and shown.runner:
+        from tensortime.worktrees import left_folder  # only a killed command left one
+
+        left = left_folder(opened, shown)
+    return ShowReport(shown, entries, history.run_of(meta), left)
 
 
 @explaining

@@ -131,7 +131,7 @@ def show_json(report: ShowReport) -> dict[str, object]:
         "number": report.experiment.backups,
         "backups": report.newest,
     }
-    return {**shown, "history": history, "run": dict(report.run)}
+    return {**shown, "history": history, "run": dict(report.run), "left": report.left or None}
 
 
 def settings_json(report: SettingsReport) -> dict[str, object]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 
 from tensortime import fsck, fsops, history
 from tensortime.config import Config
-from tensortime.errors import GitFailed, Message, StoreBusy, TensorTimeError, message
+from tensortime.errors import GitFailed, Message, StoreBusy, TensorTimeError, listing, message
 from tensortime.formats import iso_time
 from tensortime.gitcommand import MINIMUM_GIT, git_version
 from tensortime.monitor import NullMonitor
@@ -19,6 +19,7 @@ from tensortime.project import Place
 from tensortime.reports import BAD, FINE, WORTH_KNOWING, Check
 from tensortime.snapshot import kept_free
 from tensortime.store import Store
+from tensortime.worktrees import left_folder
 
 SLOW_SYNC = 0.1
 """Seconds: a disk that takes longer to make a small file safe slows every backup."""
@@ -53,7 +54,7 @@ def examine(place: Place, store: Store | None, config: Config) -> tuple[Check, .
                 message("this user cannot write the store: nothing can be backed up here"),
             )
         )
-    checks += [*check_room(store, config), check_store(store), *check_coverage(store)]
+    checks += [*check_room(store, config), check_store(store), *check_killed(store), *check_coverage(store)]
     return tuple(checks)
 
 
@@ -254,6 +255,22 @@ def check_store(store: Store) -> Check:
             backups=report.backups,
         ),
     )
+
+
+def check_killed(store: Store) -> Iterator[Check]:
+    """The folders that hold what killed commands made."""
+    try:
+        experiments = history.read_catalog(store.shadow).experiments
+    except TensorTimeError:
+        return  # said by others
+    left = [one.name for one in experiments if left_folder(store, one)]
+    if left:
+        said = message(
+            "killed while they ran, and what they made is still in their folders: {names}; tensortime show {first} names it",
+            names=listing(left, NAMED),
+            first=left[0],
+        )
+        yield Check("killed", WORTH_KNOWING, said)
 
 
 def check_coverage(store: Store) -> Iterator[Check]:

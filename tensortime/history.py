@@ -17,7 +17,7 @@ from tensortime.errors import (
     UnknownExperiment,
     message,
 )
-from tensortime.experiments import DamagedRef, Experiment
+from tensortime.experiments import SUBMITTED, DamagedRef, Experiment
 from tensortime.formats import META, Digest, Oid, bytes_of, text_of
 from tensortime.names import ExperimentName, problem_of
 from tensortime.shadow import Ref, Shadow, TreeItem, parse_commit
@@ -152,6 +152,9 @@ def status_now(facts: BackupFacts) -> str:
     """The status of an experiment whose command is running, as far as its newest backup knows."""
     from tensortime.processes import is_gone  # only where a command runs
 
+    if "submitted" in facts.runner and facts.status == "running":
+        # Nobody sees from here when a job begins, or that it has ended without a word.
+        return SUBMITTED
     return "interrupted" if is_gone(facts.runner) else facts.status
 
 

@@ -12,14 +12,11 @@ from tensortime.formats import META, RelPath, bytes_of
 from tensortime.history import Target
 from tensortime.ignoring import Rules
 from tensortime.monitor import Monitor
-from tensortime.project import Parent, Place, admin_folder, read_parent
+from tensortime.project import Parent, Place, admin_folder
 from tensortime.scan import scan
 from tensortime.statcache import Known, StatCache, StatKey, cache_name, save_cache
 from tensortime.store import Store
-from tensortime.worktrees import claimed, keep_commits, read_line, records, write_marker
-
-ENDING = ".run"
-"""Ends the name of such a worktree: the experiment's own name is left for what a person restores."""
+from tensortime.worktrees import RUN, claimed, keep_commits, write_marker
 
 TICK_SECONDS = 1.0
 """How long to wait for the file system's clock to go on; it counts in some milliseconds."""
@@ -35,28 +32,9 @@ def make_worktree(store: Store, project: str, target: Target, monitor: Monitor) 
     return place
 
 
-def left_worktree(store: Store, target: Target) -> Place | None:
-    """The worktree that an earlier try of the experiment's command left behind when it was killed; None: there is none.
-
-    What the command made until then may be nowhere else.
-    """
-    beginning = os.fsdecode(bytes_of(target.experiment.name)) + ENDING
-    for admin in records(store):
-        folder, parent = os.path.dirname(read_line(os.path.join(admin, "gitdir"))), read_parent(admin)
-        named = os.path.basename(folder).startswith(beginning)
-        if (
-            named
-            and parent
-            and parent.experiment == target.experiment.name
-            and admin_folder(folder) == os.path.realpath(admin)
-        ):
-            return Place(folder, store.folder, parent)
-    return None
-
-
 def free_folder(store: Store, name: str) -> str:
     """A path in the store that is not taken."""
-    plain = os.fsdecode(bytes_of(name)) + ENDING
+    plain = os.fsdecode(bytes_of(name)) + RUN
     tries = (store.path(f"{plain}{number}") for number in ("", *(f"-{count}" for count in range(2, 1000))))
     for path in tries:
         if not os.path.lexists(path):

@@ -143,7 +143,9 @@ def began_by(
     store: Store, experiments: Sequence[Experiment], job: str, words: Sequence[str]
 ) -> Experiment | None:
     """The newest experiment that a job began with this command and did not end."""
-    open_ones = [one for one in experiments if one.status in ("running", "interrupted", "failed")][:EARLIER]
+    open_ones = [
+        one for one in experiments if one.status in ("running", "submitted", "interrupted", "failed")
+    ][:EARLIER]
     command = redact_arguments([text_of(os.fsencode(word)) for word in words])
     for one in open_ones:
         names = [f"{one.commit}:{text_of(META)}/run.json"]

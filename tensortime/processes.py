@@ -34,7 +34,9 @@ def start_of(pid: int) -> int | None:
     """When a process started, in ticks since boot; None where there is none, or the system does not tell."""
     with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/stat", "rb") as file:
         # See proc(5): behind the name in brackets, which may hold anything, comes the third field.
-        return int(file.read().rpartition(b")")[2].split()[19])
+        state, *others = file.read().rpartition(b")")[2].split()
+        # What was killed and is not yet waited for by its parent is still listed.
+        return None if state in (b"Z", b"X") else int(others[18])
     return None
 
 

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from tensortime.experiments import SUBMITTED, Experiment
 from tensortime.messages import Translator
+from tensortime.reports import ShowReport
 from tensortime.text import number_text, quoted, seconds_text, size_text
 
 Row = tuple[str, str]
@@ -46,6 +47,29 @@ def status_text(one: Experiment, tr: Translator) -> str:
         "submitted ({program}); whether its job has ended is not seen here",
         program=one.runner.get("submitted"),
     )
+
+
+def left_rows(report: ShowReport, tr: Translator) -> list[Row]:
+    """Where there is what a killed command made, and how to keep it, to be rid of it, to go on with it."""
+    if not report.left:
+        return []
+    path = quoted(report.left)
+    rows = [
+        (tr("left"), tr("what it made until it was killed is in {path}", path=path)),
+        ("", tr("tensortime -C {path} backup stores it", path=path)),
+        ("", tr("tensortime rm --worktree --force {path} removes it", path=path)),
+    ]
+    if report.experiment.runner.get("isolated"):
+        rows.append(
+            (
+                "",
+                tr(
+                    "TENSORTIME_EXPERIMENT={name} tensortime run --isolated -- COMMAND goes on in it",
+                    name=quoted(report.experiment.name),
+                ),
+            )
+        )
+    return rows
 
 
 def result_rows(run: Mapping[str, object], experiment: str, tr: Translator) -> list[Row]:

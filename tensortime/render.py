@@ -133,7 +133,7 @@ def skipped_text(skipped: Sequence[Skipped], tr: Translator) -> list[str]:
 
 def show_text(report: ShowReport, tr: Translator) -> list[str]:
     """One experiment for a person."""
-    from tensortime.recollection import result_rows, status_text
+    from tensortime.recollection import left_rows, result_rows, status_text
 
     one, run = report.experiment, report.run
     rows: list[tuple[str, str]] = [
@@ -157,7 +157,7 @@ def show_text(report: ShowReport, tr: Translator) -> list[str]:
     for entry in report.history:
         facts = f"{files_text(entry.files, tr)}, {size_text(entry.bytes)}"
         rows.append((tr("backup"), f":{entry.number}  {iso_time(entry.time_ns)}  {facts}"))
-    rows += problem_rows(run, tr)
+    rows += problem_rows(run, tr) + left_rows(report, tr)
     older = f":{one.backups}" if one.backups != report.newest else ""
     rows.append((tr("restore"), f"tensortime restore {quoted(one.name + older)}"))
     return [labelled(label, value) for label, value in rows if value]

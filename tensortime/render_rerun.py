@@ -40,7 +40,9 @@ def rerun_text(report: RerunReport, style: Style, shown_path: str) -> list[str]:
     """The whole answer; `shown_path`: the worktree as a person would type it."""
     tr = style.tr
     lines = (
-        [] if report.outputs is None else [printable(tr.text(line_of(report))), *output_lines(report, style)]
+        [printable(tr.text(line_of(report))), *output_lines(report, style)]
+        if report.submitted or report.outputs is not None
+        else []
     )
     if report.left_out and report.failed_anew:
         # Most often this is why.

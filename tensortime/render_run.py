@@ -1,5 +1,6 @@
 """What `tensortime run` says before and after the command: pure."""
 
+from tensortime.experiments import SUBMITTED
 from tensortime.messages import Translator
 from tensortime.render import backup_text, error_text
 from tensortime.reports import BackupReport, RunReport
@@ -22,7 +23,7 @@ def ended_text(report: RunReport, tr: Translator) -> list[str]:
         if added.edited:
             lines.append(
                 tr(
-                    "edited while it ran, the experiment keeps what ran: {paths}",
+                    "edited while it ran, the experiment has them as they were when it began: {paths}",
                     paths=listed(added.edited, tr),
                 )
             )
@@ -49,7 +50,7 @@ def end_line(report: RunReport, tr: Translator) -> str:
         "code": report.exit_code,
         "signal": report.signal or report.interrupted,
     }
-    if (report.added is None and report.why_kept == "submitted") or report.status == "running":
+    if report.status == SUBMITTED:
         return tr("{name}: submitted, the job goes on with it", **facts)
     if report.status == "interrupted":
         return tr("{name}: interrupted by {signal} after {duration}{made}", **facts)

@@ -168,6 +168,8 @@ class ShowReport:
     """The facts of the backup that was asked for: its `backups` is that backup's number."""
     history: tuple[HistoryEntry, ...]
     run: Mapping[str, object]
+    left: str = ""
+    """The folder that its command ran in when it was killed: what it made may be nowhere else."""
 
     @property
     def newest(self) -> int:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tensortime import checkout, history, isolation, running
-from tensortime.errors import Message, TensorTimeError, UsageError, message
+from tensortime.errors import Message, TargetExists, TensorTimeError, UsageError, message
+from tensortime.experiments import SUBMITTED
 from tensortime.history import Target
 from tensortime.ignoring import Matcher
 from tensortime.lookup import PathLike, locate, resolve, store_trouble
@@ -179,8 +180,12 @@ def environment_of(again: Repetition, rebuild: bool, monitor: Monitor) -> Enviro
 def worktree_of(again: Repetition, monitor: Monitor) -> Iterator[None]:
     """Restore the inputs; where the command cannot be started after all, the worktree is removed again."""
     store, inputs = again.store, again.recorded.inputs
-    with store_trouble(store.folder), history.damage_in(inputs):
-        checkout.restore(store, again.place.project, inputs, again.folder, "auto", monitor)
+    try:
+        with store_trouble(store.folder), history.damage_in(inputs):
+            checkout.restore(store, again.place.project, inputs, again.folder, "auto", monitor)
+    except TargetExists as problem:
+        elsewhere = message("tensortime rerun {name} --into OTHER-FOLDER runs it elsewhere", name=again.asked)
+        raise TargetExists("{problem}", problem=problem.message, hint=elsewhere) from problem
     try:
         yield
     except BaseException:
@@ -256,6 +261,8 @@ def judged(
     monitor: Monitor,
 ) -> RerunReport:
     """The report with what differs between then and now, and with a bar how each output came out."""
+    if report.status == SUBMITTED:
+        return replace(done, submitted=True, outputs=None if bar is None else ())
     if bar is not None and (report.begun is None or report.added is None):
         raise report.problem or TensorTimeError(
             "the rerun was not recorded, so that nothing can be compared",

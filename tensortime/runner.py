@@ -25,7 +25,7 @@ from tensortime.errors import (
     TensorTimeError,
     message,
 )
-from tensortime.experiments import Experiment
+from tensortime.experiments import SUBMITTED, Experiment
 from tensortime.findings import FileStat
 from tensortime.formats import RelPath, bytes_of, iso_time
 from tensortime.history import Target
@@ -45,6 +45,7 @@ from tensortime.session import RunStep, configured
 from tensortime.statsums import StatSums
 from tensortime.store import Store, create_store
 from tensortime.surroundings import Work, placed, placed_words, variables, warn_of_others, warn_of_words
+from tensortime.worktrees import left_worktree
 
 LOG = "output.log"
 """What the command wrote, among the experiment's records."""
@@ -193,7 +194,7 @@ def prepared(
         editing.add_tags(work.store, target_of(work.store, work), request.tags)
     if request.isolated:
         target = target_of(work.store, work)
-        left = isolation.left_worktree(work.store, target) if may_take_over(request, existing) else None
+        left = left_worktree(work.store, work.experiment) if may_take_over(request, existing) else None
         work = replace(
             work, place=left or isolation.make_worktree(work.store, place.project, target, monitor)
         )
@@ -293,7 +294,7 @@ def finish(
         with store_trouble(work.store.folder):
             if request.submits and not ending.exit_code:
                 mark_submitted(work, request)
-                report = replace(report, status="running")
+                report = replace(report, status=SUBMITTED)
                 return kept_for(report, work, "submitted") if isolated else report
             step = RunStep(
                 report.status,

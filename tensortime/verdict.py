@@ -73,6 +73,8 @@ class RerunReport:
     """What the rerun wrote and a rule leaves out, with `/` at the end folders: no backup holds it, nothing compared it."""
     interrupted: str = ""
     """The signal with which it was told to stop."""
+    submitted: bool = False
+    """The command handed a job to a scheduler, which goes on with the experiment: nothing can be compared yet."""
     seconds: float = 0.0
 
     @property
@@ -83,7 +85,7 @@ class RerunReport:
     @property
     def verdict(self) -> str | None:
         """`identical`, `close` or `different`; None where nothing was compared."""
-        if self.outputs is None:
+        if self.outputs is None or self.submitted:
             return None
         if self.failed_anew:
             return DIFFERENT
@@ -105,6 +107,12 @@ class RerunReport:
 def line_of(report: RerunReport) -> Message:
     """The verdict as one line."""
     outputs, verdict = report.outputs or (), report.verdict
+    if report.submitted:
+        return message(
+            "submitted: the job goes on with {name}; when it has ended, tensortime diff {first} {name} compares them",
+            name=report.experiment,
+            first=report.asked,
+        )
     if report.failed_anew:
         return failure_line(report)
     if verdict is None:

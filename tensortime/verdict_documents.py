@@ -54,7 +54,7 @@ def rerun_json(report: RerunReport) -> dict[str, object]:
         "command": list(report.command),
         "exit_code": report.command_exit,
         "verdict": report.verdict,
-        "line": None if outputs is None else str(line_of(report)),
+        "line": str(line_of(report)) if report.submitted or outputs is not None else None,
         "rtol": report.rtol,
         "outputs": None if outputs is None else [output_json(one) for one in outputs],
         "unrecorded": report.unrecorded,

@@ -14,16 +14,20 @@ from blake3 import blake3
 
 from tensortime import fsops
 from tensortime.errors import TensorTimeError
-from tensortime.formats import parse_oid, text_of
+from tensortime.experiments import Experiment
+from tensortime.formats import bytes_of, parse_oid, text_of
 from tensortime.history import PINS, Target
 from tensortime.mending import clear_place
-from tensortime.names import suggest_name
-from tensortime.project import admin_folder, named_record, read_parent
+from tensortime.names import ExperimentName, suggest_name
+from tensortime.project import Place, admin_folder, named_record, read_parent
 from tensortime.shadow import NO_OID
 from tensortime.store import STALE_SECONDS, Store
 
 PARTIAL = ".partial"
 """Ends the name of a worktree that is being made."""
+
+RUN = ".run"
+"""Ends the name of a worktree that a command runs in: the experiment's own name is left for what a person restores."""
 
 MARKER = "tensortime"
 """The file in a worktree's record that says which backup it was restored from."""
@@ -34,6 +38,34 @@ def records(store: Store) -> Iterator[str]:
     top = store.path(".shadow", "worktrees")
     if os.path.isdir(top) and not os.path.islink(top):
         yield from (os.path.join(top, name) for name in sorted(os.listdir(top)))
+
+
+def left_worktree(store: Store, name: ExperimentName) -> Place | None:
+    """The worktree that an earlier try of the experiment's command left behind when it was killed; None: there is none.
+
+    What the command made until then may be nowhere else.
+    """
+    beginning = os.fsdecode(bytes_of(name)) + RUN
+    for admin in records(store):
+        folder, parent = os.path.dirname(read_line(os.path.join(admin, "gitdir"))), read_parent(admin)
+        named = os.path.basename(folder).startswith(beginning)
+        if named and parent and parent.experiment == name and admin_folder(folder) == os.path.realpath(admin):
+            return Place(folder, store.folder, parent)
+    return None
+
+
+def left_folder(store: Store, experiment: Experiment) -> str:
+    """Where there is what a killed command made, and perhaps nowhere else; empty where nothing is known of that.
+
+    A rerun's project is its worktree.
+    """
+    if experiment.status != "interrupted" or not experiment.runner:
+        return ""
+    if experiment.runner.get("isolated"):
+        place = left_worktree(store, experiment.name)
+        return place.project if place is not None else ""
+    path = os.fsdecode(bytes_of(experiment.project))
+    return path if path.endswith(RUN) and admin_folder(path) is not None else ""
 
 
 def write_marker(admin: str, target: Target) -> None:

@@ -259,6 +259,7 @@ def test_it_runs_in_the_folder_that_is_named(lab: Tree, tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere/out/m.json").exists()
     done = rerun(lab, "base", "--into", "../elsewhere")
     assert (done.returncode, "exists" in done.stderr) == (1, True)
+    assert "tensortime rerun base:2 --into OTHER-FOLDER" in done.stderr
 
 
 def test_a_run_in_a_subfolder_runs_there_again(tmp_path: Path) -> None:
@@ -341,6 +342,24 @@ def test_what_is_installed_from_the_project_is_that_of_then(tmp_path: Path, venv
     assert "PYTHONPATH" not in done.stdout
 
 
+def test_a_submitted_job_is_compared_when_it_has_ended(tmp_path: Path) -> None:
+    """The command returns at once: nothing is compared yet (exit code 3), and what compares it later is said."""
+    tree = Tree(tmp_path / "p").file("bin/sbatch", b"#!/bin/sh\n", mode=0o755).file("job.sh", b"")
+    base = ("backup", "--name", "base", "--add", "out")
+    run_cli("run", "--name", "base", "--", tree.root / "bin/sbatch", "job.sh", cwd=tree.root)
+    tree.file("out", b"1")
+    assert run_cli(*base, cwd=tree.root).returncode == 0
+    done = rerun(tree)
+    assert (done.returncode, done.stdout.splitlines()[0]) == (
+        3,
+        "submitted: the job goes on with base-rerun; when it has ended, tensortime diff base:2 base-rerun compares them",
+    )
+    assert json.loads(rerun(tree, "base", "--verify", "--json").stdout)["verdict"] is None
+    done = rerun(tree, "base")
+    assert (done.returncode, done.stdout.startswith("submitted: ")) == (0, True)
+    assert api.log(directory=tree.root).experiments[0].status == "submitted"
+
+
 # --- what cannot be run again
 
 
@@ -401,25 +420,35 @@ def test_a_wrong_call_is_one_line(lab: Tree, options: tuple[str, ...], code: int
     assert left_behind(lab) == ([], [])
 
 
-def test_a_rerun_that_is_stopped_keeps_what_there_is(tmp_path: Path) -> None:
-    """As a run does: outputs so far, status interrupted, no verdict, and the exit code of the signal."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_rerun_that_is_stopped_keeps_what_there_is(tmp_path: Path, number: int) -> None:
+    """As a run does: outputs so far, status interrupted, no verdict, and the exit code of the signal.
+
+    Where it was killed what it made is still in its folder, and `show` names that.
+    """
     tree = Tree(tmp_path / "p").file(
         "t.sh", b'#!/bin/sh\necho 1 > out\n[ -z "$WAITS" ] || { touch ready; exec sleep 60; }\n', mode=0o755
     )
     run_cli("run", "--name", "base", "--", "./t.sh", cwd=tree.root)
     command = [sys.executable, "-m", "tensortime", "rerun", "base", "--verify"]
     process = subprocess.Popen(
-        command, cwd=tree.root, env={**os.environ, "WAITS": "1"}, stdout=subprocess.PIPE
+        command,
+        cwd=tree.root,
+        env={**os.environ, "WAITS": "1"},
+        stdout=subprocess.PIPE,
+        start_new_session=True,
     )
     try:
         ready, end = tree.root / "tensortime/base-rerun.run/ready", time.monotonic() + 60
         while not ready.exists() and time.monotonic() < end:
             time.sleep(0.01)
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, number) if number == signal.SIGKILL else process.send_signal(number)
         told = process.communicate(timeout=60)[0]
     finally:
         process.kill()
-    assert process.returncode == 128 + signal.SIGTERM
+    assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert b"reproduced" not in told
     newest = api.log(directory=tree.root).experiments[0]
     assert (newest.name, newest.status) == ("base-rerun", "interrupted")
+    left = api.show("base-rerun", directory=tree.root).left
+    assert left == (str(tree.root / "tensortime/base-rerun.run") if number == signal.SIGKILL else "")

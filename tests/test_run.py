@@ -144,6 +144,15 @@ def test_a_source_edited_meanwhile_is_no_output(project: Tree) -> None:
     assert "# edited" not in content(project, "x", "train.py").splitlines()
 
 
+def test_what_is_said_of_an_edit_is_true_whenever_the_file_was_read(project: Tree) -> None:
+    """A module that is imported after the edit ran as edited: the experiment has what was there when it began."""
+    edits = "open('lib.py', 'w').write('V = 2')\nimport lib\nassert lib.V == 2\n"
+    project.file("lib.py", b"V = 1")
+    done = run(project, "--name", "x", *script(project, edits))
+    assert "the experiment has them as they were when it began: lib.py" in done.stderr
+    assert content(project, "x", "lib.py") == "V = 1"
+
+
 def test_ttignore_holds_for_outputs_and_what_it_hides_is_named(project: Tree) -> None:
     """What is written where a rule leaves it out is said, with the command that stores it; old files there are not."""
     project.file(".ttignore", b"save/\n*.ckpt\n").file("save/old.txt", b"of yesterday")
@@ -264,6 +273,8 @@ def test_a_runner_that_was_killed_shows_as_interrupted(project: Tree) -> None:
     tip = shown(project, "x")["commit"]
     assert shown(project, "x")["status"] == "running"
     os.killpg(child.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert shown(project, "x")["status"] == "interrupted", "also while its parent has not taken note of it"
     child.communicate(timeout=60)
     assert shown(project, "x")["status"] == "interrupted"
     assert [one.status for one in api.log(directory=project.root).experiments] == ["interrupted"]
@@ -560,7 +571,8 @@ def test_a_submitting_command_keeps_the_worktree_for_its_job(project: Tree) -> N
     path = f"{project.root / 'bin'}:{os.environ['PATH']}"
     done = run(project, "--isolated", "--name", "x", "--", "sbatch", "job.sh", PATH=path)
     kept = project.root / "tensortime/x.run"
-    assert str(kept) in done.stderr and shown(project, "x")["status"] == "running"
+    assert str(kept) in done.stderr and shown(project, "x")["status"] == "submitted"
+    assert "submitted (sbatch); whether" in run_cli("show", "x", cwd=project.root).stdout
     assert (kept / "job.pwd").read_text().strip() == str(kept)
     env = dict(line.partition("=")[::2] for line in (kept / "job.env").read_text().splitlines())
     job = {name: env[name] for name in env if name.startswith("TENSORTIME_") and "PAGER" not in name}
@@ -824,11 +836,16 @@ def test_an_isolated_job_that_was_killed_goes_on_in_its_worktree(project: Tree) 
     child = started(project, "--isolated", "--name", "x", *command, SLURM_JOB_ID="77")
     os.killpg(child.pid, signal.SIGKILL)
     child.communicate(timeout=60)
+    left = str(project.root / "tensortime/x.run")
+    assert shown(project, "x")["left"] == left
+    told = run_cli("show", "x", cwd=project.root).stdout
+    assert f"until it was killed is in {left}" in told and "TENSORTIME_EXPERIMENT=x tensortime run" in told
+    assert "still in their folders: x; tensortime show x" in run_cli("doctor", cwd=project.root).stdout
     project.file("train.py", b"VERSION = 'edited'\n" + STEPS.encode())
     found = document(project, "--isolated", *command, code=0, SLURM_JOB_ID="77", SLURM_RESTART_COUNT="1")
     assert [one["path"] for one in found["outputs"]] == ["steps/0", "steps/1"]
     assert content(project, "x", "steps/1") == "first"
-    assert not worktrees(project)
+    assert not worktrees(project) and shown(project, "x")["left"] is None
 
 
 def test_a_secret_written_meanwhile_is_not_told_of(project: Tree) -> None:
@@ -911,7 +928,7 @@ def test_a_job_that_adds_its_results_itself_has_ended(project: Tree) -> None:
     project.file("bin/sbatch", b"#!/bin/sh\n", mode=0o755)
     path = f"{project.root / 'bin'}:{os.environ['PATH']}"
     words = ("--", "env", "A=1", "sbatch", "job.sh")
-    assert document(project, "--name", "x", *words, code=0, PATH=path)["status"] == "running"
+    assert document(project, "--name", "x", *words, code=0, PATH=path)["status"] == "submitted"
     job = {"TENSORTIME_EXPERIMENT": "x", "TENSORTIME_STORE": str(project.root / "tensortime")}
     project.file("train.py", JOINS.encode())
     subprocess.run(
