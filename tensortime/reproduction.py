@@ -10,9 +10,9 @@ from tensortime.differences import FILE, MODE, Causes
 from tensortime.formats import META, RelPath, bytes_of, text_of
 from tensortime.history import Target
 from tensortime.monitor import Monitor
-from tensortime.pairs import Pair, State, folders_above, output_folders, pair_up
+from tensortime.pairs import Pair, State, covering, folders_above, output_folders, pair_up
 from tensortime.store import Store
-from tensortime.stored import Stored
+from tensortime.stored import Stored, left_out_of
 from tensortime.verdict import DIFFERS, EXTRA, IDENTICAL, MISSING, UNWRITTEN, OutputResult, result_of
 
 
@@ -31,6 +31,8 @@ class Recorded:
     outputs: frozenset[RelPath]
     top_outputs: tuple[RelPath, ...]
     """The same, folders of nothing else in place of what is in them."""
+    late: frozenset[RelPath] = frozenset()
+    """Files that belong to the inputs and could not be stored with them, but were later."""
 
 
 def read_recorded(store: Store, target: Target) -> Recorded:
@@ -40,7 +42,8 @@ def read_recorded(store: Store, target: Target) -> Recorded:
         number, outputs = stored.on_top
         inputs = history.numbered(store.shadow, target.experiment, number)
         meta = history.read_meta(store.shadow, store.shadow.tree(inputs.commit, META))
-    result = history.run_of(stored.meta).get("result")
+    run, result = history.run_of(meta), history.run_of(stored.meta).get("result")
+    wanting = left_out_of(run, ("skipped",)) if number != target.number else frozenset()
     folders = output_folders(stored.files(), outputs) if outputs else frozenset()
     tops = {
         next((top for top in reversed([*folders_above(path)]) if top in folders), path) for path in outputs
@@ -48,11 +51,12 @@ def read_recorded(store: Store, target: Target) -> Recorded:
     return Recorded(
         target,
         inputs,
-        history.run_of(meta),
+        run,
         result if isinstance(result, dict) else {},
         meta.get(b"packages.txt"),
         outputs,
         tuple(sorted(tops)),
+        frozenset(RelPath(path) for path in stored.files() if covering(RelPath(path), wanting) is not None),
     )
 
 

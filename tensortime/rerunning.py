@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tensortime import checkout, history, isolation, running
+from tensortime import checkout, extraction, history, isolation, running
 from tensortime.errors import Message, TargetExists, TensorTimeError, UsageError, message
 from tensortime.experiments import SUBMITTED
+from tensortime.formats import text_of
 from tensortime.history import Target
 from tensortime.ignoring import Matcher
 from tensortime.lookup import PathLike, locate, resolve, store_trouble
@@ -187,6 +188,8 @@ def worktree_of(again: Repetition, monitor: Monitor) -> Iterator[None]:
         elsewhere = message("tensortime rerun {name} --into OTHER-FOLDER runs it elsewhere", name=again.asked)
         raise TargetExists("{problem}", problem=problem.message, hint=elsewhere) from problem
     try:
+        with store_trouble(store.folder), history.damage_in(again.recorded.asked):
+            place_late(again, monitor)
         yield
     except BaseException:
         # What raises has not started the command: a command that ran is reported, however it ended.
@@ -195,6 +198,20 @@ def worktree_of(again: Repetition, monitor: Monitor) -> Iterator[None]:
         raise
     finally:
         store.give_to_owner()
+
+
+def place_late(again: Repetition, monitor: Monitor) -> None:
+    """Put beside the inputs what belongs to them and was stored later."""
+    store, asked, late = again.store, again.recorded.asked, again.recorded.late
+    if not late:
+        return
+    with store.in_use():
+        plan = checkout.read_plan(store, asked)
+        selection = extraction.Selection(
+            [item for item in plan.items if item.path in late],
+            [entry for entry in plan.entries if entry.path in late],
+        )
+        extraction.place_selection(store, plan, selection, again.folder, "auto", monitor)
 
 
 def run_in_worktree(
@@ -230,17 +247,19 @@ def reported(again: Repetition, recipe: Recipe, report: RunReport) -> RerunRepor
         report.exit_code,
         first if isinstance(first, int) else None,
         again.folder,
-        left_out=left_out_of(again.recorded.run),
+        left_out=left_out_of(again.recorded),
         missed=report.missed,
         interrupted=report.interrupted if report.status == "interrupted" else "",
     )
 
 
-def left_out_of(run: Mapping[str, object]) -> tuple[str, ...]:
-    """The paths that a backup left out or could not store, but for what nobody misses."""
-    lists = [run.get(key) for key in ("ignored", "skipped")]
+def left_out_of(recorded: Recorded) -> tuple[str, ...]:
+    """The paths that the inputs lack, as a rule left them out or they could not be stored, but for what nobody misses."""
+    lists = [recorded.run.get(key) for key in ("ignored", "skipped")]
     rows = [row for one in lists if isinstance(one, list) for row in one if isinstance(row, dict)]
-    return tuple(str(row.get("path")) for row in rows if not str(row.get("rule", "")).startswith("built-in"))
+    paths = (str(row.get("path")) for row in rows if not str(row.get("rule", "")).startswith("built-in"))
+    late = {text_of(path) for path in recorded.late}
+    return tuple(path for path in paths if path not in late)
 
 
 @dataclass(frozen=True)

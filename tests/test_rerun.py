@@ -152,6 +152,27 @@ def test_inputs_that_were_not_stored_are_named_when_it_fails(tmp_path: Path) -> 
     assert "its inputs were stored without: data" in done.stdout
 
 
+def test_inputs_that_were_stored_later_are_there(tmp_path: Path) -> None:
+    """A large file that a pending backup lacked, and that was added when its process was gone, is an input."""
+    code = b"""\
+import os, sys
+from tensortime import TimeMachine, backlog
+backlog.Backlog.start = lambda *_: None  # as if it were killed before it could
+if sys.argv[1:]:
+    print(os.path.getsize("data/x.bin"))
+else:
+    TimeMachine(exp_dir="base").backup(wait=False)
+    os._exit(0)
+"""
+    size = (1 << 20) + 7
+    tree = Tree(tmp_path / "lab").file("data/x.bin", size=size).file("train.py", code)
+    subprocess.run([sys.executable, "train.py"], cwd=tree.root, check=True, capture_output=True)
+    assert api.log(directory=tree.root).experiments[0].status == "pending"
+    assert run_cli("backup", "--name", "base", "--add", "data/x.bin", cwd=tree.root).returncode == 0
+    done = rerun(tree, "base", "--", "look")
+    assert done.stdout.splitlines()[0] == str(size), done.stderr
+
+
 def test_a_source_that_the_command_writes_is_not_compared(tmp_path: Path) -> None:
     """A person may have written it, so the first run kept it as it was: no difference, and no output that is the same."""
     code = b"open('config.yaml', 'w').write('best: 3'); open('out.txt', 'w').write('x')"
