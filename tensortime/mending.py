@@ -8,10 +8,12 @@ import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterator
 
 from tensortime import fsops
 from tensortime.errors import Message, StoreUnusable, TensorTimeError, UnsupportedFormat, message
 from tensortime.gitcommand import user_exclude_file
+from tensortime.refusals import refusal
 
 FORMAT = 1
 KNOWN_FEATURES: frozenset[str] = frozenset()
@@ -59,6 +61,9 @@ CONFIG = """\
 
 GITFILE = b"gitdir: .shadow\n"
 
+COMMON = b"../..\n"
+"""What the record of a worktree says of where the repository is that it belongs to."""
+
 HEAD = b"ref: refs/heads/none\n"
 """Unborn for ever; without it git takes the folder for no repository."""
 
@@ -90,11 +95,67 @@ def refuse_links(folder: str) -> None:
                     "the store is not safe to use: {path} is a FIFO", path=path, hint="remove it"
                 )
             if stat.S_ISLNK(mode):
-                raise StoreUnusable(
-                    "the store is not safe to use: {path} is a symbolic link",
-                    path=path,
-                    hint="put the real folder back in its place",
-                )
+                raise led_away(path)
+
+
+def links_in(folder: str, *, deep: bool) -> Iterator[str]:
+    """The symbolic links in a folder of the store, or anywhere below it. What another user closed is passed over."""
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield entry.path
+            elif deep and entry.is_dir(follow_symlinks=False):
+                yield from links_in(entry.path, deep=True)
+
+
+def refuse_linked_folders(folder: str) -> None:
+    """StoreUnusable if a folder of refs or of objects is a symbolic link: what is stored in it would lie elsewhere.
+
+    A ref that is a link itself is damage: git puts another in its place, and writes nothing behind it.
+    """
+    refs = links_in(os.path.join(folder, ".shadow", "refs"), deep=True)
+    loose = links_in(os.path.join(folder, ".shadow", "objects"), deep=False)
+    large = links_in(os.path.join(folder, ".objects", "blake3"), deep=False)
+    for path in (*refs, *loose, *large):
+        if os.path.isdir(path):
+            raise led_away(path)
+
+
+def led_away(path: str) -> StoreUnusable:
+    """The error for a place in the store that is a symbolic link."""
+    return StoreUnusable(
+        "the store is not safe to use: {path} is a symbolic link",
+        path=path,
+        hint="put the real folder back in its place",
+    )
+
+
+def foreign_in(git_dir: str) -> Iterator[str]:
+    """What git would follow or run in the shadow repository, and neither git nor we put there.
+
+    A worktree's record names the repository that it belongs to in `commondir`: another one has another configuration.
+    A git that is just making a record has not written that yet.
+    """
+    yield from filter(os.path.lexists, (os.path.join(git_dir, name) for name in FOREIGN_IN_SHADOW))
+    logs, top = os.path.join(git_dir, "logs"), os.path.join(git_dir, "worktrees")
+    yield from [logs] if os.path.islink(logs) else links_in(logs, deep=True)
+    yield from links_in(top, deep=True)
+    with contextlib.suppress(OSError):
+        for name in os.listdir(top):
+            common = os.path.join(top, name, "commondir")
+            with contextlib.suppress(OSError):
+                if fsops.read_file(common, 1 << 20).strip() not in (b"", b"../.."):
+                    yield common
+
+
+def refuse_foreign(folder: str) -> None:
+    """StoreUnusable for a store with something for git to follow or run, where it cannot be moved aside."""
+    for path in foreign_in(os.path.join(folder, ".shadow")):
+        raise StoreUnusable(
+            "the store is not safe to use: {path} is not ours, and cannot be moved aside",
+            path=path,
+            hint="copy the store to where you may write: cp -r; tensortime puts the copy right",
+        )
 
 
 def read_config(folder: str) -> tuple[str, Message | None]:
@@ -117,8 +178,18 @@ def read_config(folder: str) -> tuple[str, Message | None]:
     ours = CONFIG.format(id=store_id) + "".join(f"\trequires = {feature}\n" for feature in features)
     if found == ours:
         return store_id, None
-    fsops.write_atomic(path + ".foreign", found.encode())
-    fsops.write_atomic(path, ours.encode())
+    try:
+        fsops.write_atomic(path + ".foreign", found.encode())
+        fsops.write_atomic(path, ours.encode())
+    except OSError as problem:
+        if problem.errno in fsops.FULL:
+            raise refusal(folder, problem) from problem
+        raise StoreUnusable(
+            "the store is not safe to use: {path} is not ours, and cannot be written again: {problem}",
+            path=path,
+            problem=problem.strerror,
+            hint="copy the store to where you may write: cp -r; tensortime puts the copy right",
+        ) from problem
     return store_id, message(
         "the git configuration of the store was not ours and was written again; the other is kept as {path}",
         path=path + ".foreign",
@@ -149,10 +220,13 @@ def mend(folder: str) -> list[Message]:
     notices = []
     git_dir = os.path.join(folder, ".shadow")
     gitfile = os.path.join(folder, ".git")
-    foreign = [os.path.join(git_dir, name) for name in FOREIGN_IN_SHADOW]
-    for path in (*foreign, *([] if is_our_gitfile(gitfile) else [gitfile])):
-        if os.path.lexists(path):
-            notices.append(move_aside(path))
+    for path in list(foreign_in(git_dir)):
+        notices.append(move_aside(path, into=git_dir))
+        record, name = os.path.split(path)
+        if name == "commondir" and os.path.dirname(record) == os.path.join(git_dir, "worktrees"):
+            fsops.write_atomic(path, COMMON)
+    if os.path.lexists(gitfile) and not is_our_gitfile(gitfile):
+        notices.append(move_aside(gitfile))
     expected = [
         (os.path.join(folder, ".gitignore"), b"*\n"),
         (os.path.join(git_dir, "info", "attributes"), ATTRIBUTES),
@@ -182,9 +256,13 @@ def clear_place(path: str) -> list[Message]:
     return []
 
 
-def move_aside(path: str) -> Message:
-    """Give something another name, which says that it was not ours; returns the line that tells of it."""
-    os.replace(path, f"{path}.foreign-{os.urandom(4).hex()}")
+def move_aside(path: str, into: str | None = None) -> Message:
+    """Give something another name, which says that it was not ours; returns the line that tells of it.
+
+    `into`: another folder, where git would follow it under any name where it is.
+    """
+    place = path if into is None else os.path.join(into, os.path.basename(path))
+    os.replace(path, f"{place}.foreign-{os.urandom(4).hex()}")
     return message("{path} was not ours and was moved aside", path=path)
 
 

@@ -28,6 +28,8 @@ from tensortime.mending import (
     is_our_gitfile,
     mend,
     read_config,
+    refuse_foreign,
+    refuse_linked_folders,
     refuse_links,
 )
 from tensortime.refusals import refusal
@@ -213,12 +215,14 @@ def open_store(folder: str) -> Store:
             raise NoStore("no store here: {store} is no store of TensorTime", store=folder, hint=hint)
         raise NoStore("no store here: {store} does not exist", store=folder, hint=hint)
     refuse_links(folder)
+    refuse_linked_folders(folder)
     store_id, config_notice = read_config(folder)
     notices = [config_notice] if config_notice else []
     try:
         notices += mend(folder)
     except OSError as problem:
         if not os.access(folder, os.W_OK):
+            refuse_foreign(folder)
             return Store(folder, store_id, tuple(notices))
         refuse_full(folder, problem)
         raise StoreUnusable("{store}: {problem}", store=folder, problem=problem.strerror) from problem

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from builders import Tree, assert_same_tree, snapshot_of, user_git
+from mounts import mounted, require_root, run
 
 import tensortime
 from tensortime.errors import StoreUnusable
@@ -154,6 +155,79 @@ def test_a_hostile_store_is_data_only(attack: str, project: Path, tmp_path: Path
     assert not (evil / "sign").exists(), (evil / "sign").read_text()
     assert (shadow / "config").read_bytes() == ours
     assert not [name for name in NEVER_OURS if os.path.lexists(shadow / name)]
+
+
+def hostile_record(shadow: Path, evil: Path) -> None:
+    """The record of a worktree is a link to another repository."""
+    user_git("--git-dir", str(evil / "repository"), "config", "core.bare", "false", cwd=evil)
+    (record,) = (shadow / "worktrees").iterdir()
+    shutil.rmtree(record)
+    record.symlink_to(evil / "repository")
+
+
+def hostile_index(shadow: Path, evil: Path) -> None:
+    """git writes an index to where a link in its place leads."""
+    (record,) = (shadow / "worktrees").iterdir()
+    (record / "index").rename(evil / "index")
+    (record / "index").symlink_to(evil / "index")
+
+
+@pytest.mark.parametrize("attack", [hostile_commondir, hostile_record, hostile_index])
+def test_any_command_puts_the_records_of_worktrees_right(
+    attack: Callable[[Path, Path], None], project: Path, evil: Path
+) -> None:
+    """S09: after a mere `log` nothing runs, and nothing outside is written, when a person's git works in a worktree."""
+    old = Path(tensortime.restore("first", directory=project).path)
+    shadow = project / "tensortime" / ".shadow"
+    attack(shadow, evil)
+    outside = snapshot_of(evil)
+    tensortime.log(directory=project)
+    (old / "train.py").write_bytes(b"print(2)\n")
+    for words in (("status",), ("add", "--all"), ("status",)):
+        user_git(*words, cwd=old, check=False)
+    assert snapshot_of(evil) == outside
+    assert not list((shadow / "worktrees").rglob("*.foreign-*")), "git would follow it under that name too"
+
+
+def test_nothing_is_appended_behind_a_link(project: Path, tmp_path: Path) -> None:
+    """S06: git adds a line to the log of a ref wherever that log is."""
+    mine = tmp_path / "profile"
+    mine.write_text("mine\n")
+    log = project / "tensortime/.shadow/logs/refs/experiments/first"
+    log.parent.mkdir(parents=True)
+    log.symlink_to(mine)
+    tensortime.note("first", "seen", directory=project)
+    assert mine.read_text() == "mine\n"
+    assert tensortime.log(directory=project).experiments[0].note == "seen"
+
+
+@pytest.mark.parametrize("name", [".shadow/refs/tags/first", ".shadow/refs/trash/1", ".shadow/objects/00"])
+def test_a_folder_of_refs_that_leads_elsewhere_is_refused(name: str, project: Path, tmp_path: Path) -> None:
+    """S06: a tag, a removal, an object would be written there."""
+    behind = tmp_path / "behind"
+    behind.mkdir()
+    place = project / "tensortime" / name
+    place.parent.mkdir(exist_ok=True)
+    place.symlink_to(behind)
+    with pytest.raises(StoreUnusable, match="symbolic link"):
+        tensortime.tag("first", ["best"], directory=project)
+    assert os.listdir(behind) == []
+
+
+@pytest.mark.parametrize("attack", ["fsmonitor", "commondir", "alternates"])
+def test_what_cannot_be_put_right_is_refused(attack: str, project: Path, evil: Path) -> None:
+    """S09, D08: on a disk that is read-only, or in somebody else's store, no git is started in it."""
+    require_root()
+    tensortime.restore("first", directory=project)
+    store = project / "tensortime"
+    ATTACKS[attack](store / ".shadow", evil)
+    with mounted(store, "--bind", str(store)):
+        run("mount", "-o", "remount,ro,bind", str(store))
+        for verb in (tensortime.log, tensortime.verify):
+            with pytest.raises(StoreUnusable, match="is not ours, and cannot be"):
+                verb(directory=project)
+    assert not (evil / "sign").exists()
+    assert len(tensortime.log(directory=project).experiments) == 1
 
 
 LED_AWAY = (
