@@ -260,7 +260,7 @@ def log(
     since: Annotated[
         str | None,
         typer.Option(
-            "--since", metavar="WHEN", help=tr("Only those since then: 2d, 12h, 1w ago, or a date.")
+            "--since", metavar="WHEN", help=tr("Only those since then: 12h, 2d or 1w before now, or a date.")
         ),
     ] = None,
     sort: Annotated[

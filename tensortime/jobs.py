@@ -12,6 +12,7 @@ from tensortime.errors import (
     BadConfig,
     CommandNotFound,
     ForeignFolder,
+    Message,
     NotAProject,
     NotExecutable,
     TensorTimeError,
@@ -106,8 +107,17 @@ def find_program(words: Sequence[str], folder: str, environment: Mapping[str, st
     raise CommandNotFound(
         "{word} was not found",
         word=word,
-        hint="an alias or a function of your shell is run by: bash -ic 'NAME …'",
+        hint=hint_for_missing(word),
     )
+
+
+def hint_for_missing(word: str) -> Message:
+    """What the word of a program that is not there may have been meant for."""
+    if "/" in word:
+        return message("was it moved or removed?")
+    if " " in word:
+        return message("a command and its arguments are several words: no quotes around all of them")
+    return message("an alias or a function of your shell is run by: bash -ic 'NAME …'")
 
 
 def named(request: Request) -> bool:

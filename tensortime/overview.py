@@ -22,7 +22,8 @@ def overview(tr: Translator) -> str:
         ),
         tr(
             "Exit codes: 0 done · 1 failed · 2 usage · 3 done, but something was skipped or changed while it was "
-            "read · 4 no such store or experiment, or ambiguous · 5 damage found · 6 store busy · 130 interrupted."
+            "read · 4 no such store or experiment, or ambiguous · 5 damage found, or a result not reproduced · 6 store busy "
+            "· 130 interrupted. run ends as its command does, with 126 or 127 where that cannot be started."
         ),
     ]
     usage = " ".join(["tensortime VERB", tr("[OPTIONS]")])

@@ -38,7 +38,7 @@ LONGEST_LINE = 400
 """Cells of a line of code on a terminal: more is what a program wrote."""
 
 SUSPECTED = 3
-"""So many of the causes are named as the likeliest."""
+"""So many of the causes are named as the likeliest, and those that are as likely as the last of them."""
 
 DIGITS = 6
 """Of a number, where they tell it from the other."""
@@ -125,11 +125,16 @@ def suspect_lines(causes: Causes, labels: int, style: Style) -> list[str]:
     if len(suspects) < 2:
         return []
     lines = ["", style.paint(tr("LIKELIEST"), "heading")]
-    shown = suspects[:SUSPECTED]
+    # Of causes that are as likely none is named before the others.
+    last = suspects[:SUSPECTED][-1].reason
+    as_likely = [one for number, one in enumerate(suspects) if number < SUSPECTED or one.reason == last]
+    shown = as_likely[:SHOWN]
     width = widest_name([one.key for one in shown])
     for one in shown:
         row = Row(pad(printable(one.key), width), tr(one.why.template))
         lines += category(tr(one.category), [row], labels, style)
+    if len(as_likely) > len(shown):
+        lines.append(" " * labels + tr("… and {count} more", count=len(as_likely) - len(shown)))
     return lines
 
 

@@ -107,7 +107,10 @@ def cause_lines(report: RerunReport, style: Style) -> list[str]:
     tr, causes = style.tr, report.causes
     if not causes:
         return []
-    lines = [fitted(tr("what differs between then and now, the likeliest cause first:"), style)]
+    if report.verdict == IDENTICAL:
+        lines = [fitted(tr("what differs between then and now, and changed nothing:"), style)]
+    else:
+        lines = [fitted(tr("what differs between then and now, the likeliest cause first:"), style)]
     width = widest_name([one.key for one in causes[:SHOWN]])
     labels = max(cells(tr(one.category)) for one in causes) + 4
     for one in causes[:SHOWN]:

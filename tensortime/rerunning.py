@@ -101,11 +101,7 @@ def rerun(
         raise TensorTimeError(
             "nothing to compare: {experiment} has no outputs",
             experiment=again.asked,
-            hint=message(
-                "tensortime backup --add PATH --name {name} adds those that are still there; without --verify it is run "
-                "all the same",
-                name=target.experiment.name,
-            ),
+            hint=hint_for_none(again, target),
         )
     known = again.recorded.run, again.project, again.folder, arguments, os.environ
     recipe_of(
@@ -122,6 +118,16 @@ def rerun(
         bar = Bar(rtol, Matcher.of("--ignore", ignore).covers) if verify else None
         done = judged(again, done, report, bar, same_command=not arguments, monitor=monitor)
     return replace(done, seconds=time.monotonic() - started)
+
+
+def hint_for_none(again: Repetition, target: Target) -> Message:
+    """What to do about a run of which no outputs are known: one that `run` watched wrote none that a rule lets in."""
+    if again.recorded.result:
+        return message("it wrote nothing that your rules let in; without --verify it is run all the same")
+    return message(
+        "tensortime backup --add PATH --name {name} adds those that are still there; without --verify it is run all the same",
+        name=target.experiment.name,
+    )
 
 
 def plan(place: Place, opened: Store, target: Target, into: PathLike | None) -> Repetition:

@@ -23,11 +23,12 @@ from tensortime.errors import (
     Interrupted,
     NotExecutable,
     TensorTimeError,
+    listing,
     message,
 )
 from tensortime.experiments import SUBMITTED, Experiment
 from tensortime.findings import FileStat
-from tensortime.formats import RelPath, bytes_of, iso_time
+from tensortime.formats import RelPath, bytes_of, iso_time, text_of
 from tensortime.history import Target
 from tensortime.ignoring import Rules
 from tensortime.jobs import Request, experiment_to_join, is_own_mistake, named
@@ -272,6 +273,14 @@ def also(place: Place, config: Config, request: Request) -> tuple[RelPath, ...]:
     return tuple(found)
 
 
+def warn_of_nothing(place: Place, request: Request, monitor: Monitor) -> None:
+    """Say which paths were asked for and are not there; a rerun's are those of the first run, and its verdict says so."""
+    top = os.fsencode(place.project)
+    gone = [text_of(path) for path in request.add if not os.path.lexists(os.path.join(top, path))]
+    if gone and not request.alone:
+        monitor.warn(message("--add: nothing is at {paths}", paths=listing(gone, 3)))
+
+
 def files_at(place: Place, paths: Sequence[RelPath]) -> Sequence[FileStat]:
     """The files at and under some paths, whatever the rules say."""
     top = os.fsencode(place.project)
@@ -314,6 +323,7 @@ def finish(
                 monitor,
             )
             since = None if isolated else ending.started_ns
+            warn_of_nothing(work.place, request, monitor)
             missed = overlooked(work.store, work.place.project, added, since)
             report = replace(report, added=added, missed=missed)
             if isolated:

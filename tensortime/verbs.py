@@ -86,7 +86,7 @@ VERBS: dict[str, Verb] = {
                 "WHAT",
                 "Only those for which this holds: 'lr < 0.1 and tag == \"paper\"'; also <= != ~ in or not ( ).",
             ),
-            Option(("--since",), "WHEN", "Only those since then: 2d, 12h, 1w ago, or a date."),
+            Option(("--since",), "WHEN", "Only those since then: 12h, 2d or 1w before now, or a date."),
             Option(
                 ("--sort",),
                 "NAME",

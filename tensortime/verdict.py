@@ -116,7 +116,9 @@ def line_of(report: RerunReport) -> Message:
     if report.failed_anew:
         return failure_line(report)
     if verdict is None:
-        return message("nothing to compare: {experiment} has no outputs", experiment=report.asked)
+        return message(
+            "nothing was compared: --ignore names all outputs of {experiment}", experiment=report.asked
+        )
     count = message("1 output") if len(outputs) == 1 else message("{count} outputs", count=len(outputs))
     if verdict == DIFFERENT:
         return difference_line(report, next(one for one in outputs if one.result not in (IDENTICAL, CLOSE)))

@@ -200,6 +200,20 @@ def test_the_page_names_the_likeliest_causes(tmp_path: Path) -> None:
     assert shown[0].endswith("the run was told something else")
 
 
+def test_no_cause_is_cut_off_from_others_as_likely(tmp_path: Path) -> None:
+    """Which of the params it was nobody knows: the first three of the alphabet are no likelier than the others."""
+    names = [f"p{letter}" for letter in "abcdefghijklmn"]
+    first, second = ([word for name in names for word in (f"--{name}", value)] for value in "12")
+    report = lab(
+        tmp_path,
+        {"a": {"command": ["t.py", *first], "host": "x"}, "b": {"command": ["t.py", *second], "host": "y"}},
+        b=2,
+    )
+    shown = page(report).split("LIKELIEST\n")[1].split("\n\n")[0].splitlines()
+    assert [line.split()[1] for line in shown[:10]] == [f"--{name}" for name in names[:10]]
+    assert shown[10].strip() == "… and 5 more", "four options and the parameter b"
+
+
 def test_one_cause_needs_no_order(tmp_path: Path) -> None:
     """Nor do causes without an effect."""
     assert "LIKELIEST" not in page(lab(tmp_path, {"a": {}, "b": {}}, b=2))

@@ -421,6 +421,7 @@ def test_nothing_to_compare_is_said_before_anything_runs(tmp_path: Path) -> None
         1,
         "tensortime: nothing to compare: base:2 has no outputs",
     )
+    assert "wrote nothing that your rules let in" in done.stderr
     assert left_behind(tree) == ([], [])
 
 

@@ -213,6 +213,12 @@ def test_what_is_written_again_with_the_same_bytes_is_an_output(project: Tree, i
     assert states(project, "x") == {**found, "late.txt": "created"}
 
 
+def test_a_path_that_was_asked_for_and_is_not_there_is_said(project: Tree) -> None:
+    """It may be misspelt, and what was meant is then in no backup."""
+    done = run(project, "--name", "x", "--add", "save", "--add", "sav", *PYTHON)
+    assert "warning: --add: nothing is at sav\n" in done.stderr
+
+
 # --- how it ends
 
 
@@ -286,7 +292,9 @@ def test_a_runner_that_was_killed_shows_as_interrupted(project: Tree) -> None:
 
 def test_nothing_is_stored_for_a_command_that_is_not_there(project: Tree) -> None:
     """127 and 126, as a shell says; no store, no experiment."""
-    assert "was not found" in run(project, "--", "no-such-program", code=127).stderr
+    for word, hint in (("no-such-program", "bash -ic"), ("/no/such", "moved"), ("python -c 1", "quotes")):
+        told = run(project, "--", word, code=127).stderr
+        assert f"{word} was not found" in told and hint in told
     assert "cannot be executed" in run(project, "--", "./train.py", code=126).stderr
     assert not (project.root / "tensortime").exists()
     with pytest.raises(CommandNotFound):

@@ -115,8 +115,8 @@ def test_a_rerun_that_fails_is_not_reproduced() -> None:
 
 
 def test_nothing_to_compare_is_nothing_reproduced() -> None:
-    """It says so, and the exit code is not that of a success."""
-    assert judged() == ("nothing to compare: x:2 has no outputs", None, 3)
+    """Where --ignore leaves no output it says so, and the exit code is not that of a success."""
+    assert judged() == ("nothing was compared: --ignore names all outputs of x:2", None, 3)
 
 
 def test_without_a_comparison_the_exit_code_is_the_command_s() -> None:
