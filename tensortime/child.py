@@ -11,6 +11,7 @@ import functools
 import os
 import resource
 import signal
+import stat
 import sys
 import termios
 import threading
@@ -19,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import FrameType
 
-from tensortime.console import Hosted, Order, Outcome, copy_size, start
+from tensortime.console import Hosted, Order, Outcome, carry_on, copy_size, start
 from tensortime.errors import Message, message
 from tensortime.outputlog import OutputLog
 from tensortime.relay import Relay, awaited
@@ -253,6 +254,9 @@ class Plain:
     def close(self) -> None:
         """Close what is open between us and it."""
         for relay in self.outputs:
+            # Whom the command left behind would get SIGPIPE at its next word. Of a pipe somebody waits for the end.
+            if relay.is_open and self.outcome is not None and is_lasting(relay.target):
+                carry_on(relay.source, relay.target)
             relay.close()
         if self._keyboard >= 0:
             os.close(self._keyboard)
@@ -357,6 +361,15 @@ def is_on_one_terminal() -> bool:
     except OSError:
         return False
     return all(os.isatty(fd) for fd in (0, 1, 2)) and identity_of(0) == identity_of(1) == identity_of(2)
+
+
+def is_lasting(fd: int) -> bool:
+    """Whether a descriptor is a file or a device: nobody is kept by who holds it open."""
+    try:
+        mode = os.fstat(fd).st_mode
+    except OSError:
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISCHR(mode)
 
 
 def identity_of(fd: int) -> tuple[int, ...] | None:

@@ -158,6 +158,21 @@ def test_who_is_left_behind_keeps_nobody(tmp_path: Path) -> None:
         assert time.monotonic() - started < 15
 
 
+def test_who_is_left_behind_goes_on_writing_into_a_file(tmp_path: Path) -> None:
+    """As after a bare command: a training that a script started in the background does not end at its next word."""
+    fifo, written = tmp_path / "fifo", tmp_path / "written"
+    os.mkfifo(fifo)
+    line = f"(read word < {fifo}; echo $word; echo more >&2; echo end > {tmp_path}/end) & echo first"
+    with written.open("wb") as file:
+        started = time.monotonic()
+        piped(RUN, ["sh", "-c", line], tmp_path, stdout=file, stderr=file)
+    assert written.read_bytes() == b"first\n" and time.monotonic() - started < 15
+    fifo.write_text("second\n")
+    while written.read_bytes() != b"first\nsecond\nmore\n" or not (tmp_path / "end").exists():
+        assert time.monotonic() - started < 30, written.read_bytes()
+        time.sleep(0.02)
+
+
 COUNTING = """
 import signal, sys, time
 got = []
