@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from tensortime import fsops
-from tensortime.redaction import redact_output
+from tensortime.redaction import HIDDEN, redact_output
 
 KEPT = 5_000_000
 """Bytes that are kept of the beginning, and as many of the end."""
@@ -20,6 +20,11 @@ HELD = 4096
 
 CUT_LINE = b"\n[tensortime: %d bytes are left out here]\n"
 CUT = re.compile(rb"\n\[tensortime: (\d+) bytes are left out here\]\n")
+KEY_BEGINS = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
+KEY_LINE = re.compile(rb"[A-Za-z0-9+/=]{1,100}")
+"""A line of such a key; its lines come one by one, so that only who remembers the first knows what they are."""
+
+KEY_HEADER = re.compile(rb"(?:[\w-]+: [^\r\n]*)?")
 LINE_ENDS = (b"\n", b"\r")
 """A progress bar is a line that a carriage return ends."""
 
@@ -40,6 +45,8 @@ class OutputLog:
         self.problem: OSError | None = None
         """Why no more is written."""
         self._waiting: dict[int, bytes] = {}
+        self._in_key: set[int] = set()
+        """The streams that are in the middle of a private key."""
         self._head = self._tail = -1
         self._head_size = self._older_size = self._newer_size = 0
         with self._forgiving():
@@ -49,18 +56,34 @@ class OutputLog:
     def write(self, data: bytes, stream: int = 1) -> None:
         """Some more bytes of one of the command's streams; a line is kept together, whichever stream comes between."""
         whole, self._waiting[stream] = split_line(self._waiting.get(stream, b"") + data)
-        self._keep(whole)
+        self._keep(self._without_keys(whole, stream))
 
     def close(self) -> None:
         """Make the one file of it."""
         for stream in sorted(self._waiting):
-            self._keep(self._waiting.pop(stream))
+            self._keep(self._without_keys(self._waiting.pop(stream), stream))
         with self._forgiving():
             self._join()
         for fd in (self._head, self._tail):
             if fd >= 0:
                 os.close(fd)
         self._head = self._tail = -1
+
+    def _without_keys(self, data: bytes, stream: int) -> bytes:
+        """Lines without what lies between the first and the last one of a private key."""
+        if stream not in self._in_key and b"PRIVATE KEY-----" not in data:
+            return data
+        kept = []
+        for line in data.splitlines(keepends=True):
+            body = line.strip()
+            if stream in self._in_key and KEY_LINE.fullmatch(body):
+                line = line.replace(body, HIDDEN.encode())
+            elif stream in self._in_key and not KEY_HEADER.fullmatch(body):
+                self._in_key.discard(stream)
+            if KEY_BEGINS.search(line):
+                self._in_key.add(stream)
+            kept.append(line)
+        return b"".join(kept)
 
     def _keep(self, data: bytes) -> None:
         """Write whole lines to where they belong."""

@@ -140,6 +140,22 @@ def test_a_key_in_a_line_without_end(tmp_path: Path) -> None:
         assert kept == text.replace(b"bearer abcdefgh12345678", b"bearer ***")
 
 
+@pytest.mark.parametrize("piece", [1, 50, 10_000])
+def test_the_lines_of_a_private_key_are_hidden(piece: int, tmp_path: Path) -> None:
+    """However they come, and whatever the other stream says between them; what is printed after it is kept."""
+    body = [b"MIIEpAIBAAKCAQEA" + b"Ab3/x9Qz" * 6, b"q1+w=="]
+    begin, end = b"-----BEGIN RSA PRIVATE KEY-----", b"-----END RSA PRIVATE KEY-----"
+    head = [b"DEK-Info: AES-128-CBC,0A1B", b""]
+    data = b"".join(line + b"\n" for line in (b"key:", begin, *head, *body, end, b"done"))
+    log = OutputLog(tmp_path / "log")
+    for at in range(0, len(data), piece):
+        log.write(data[at : at + piece])
+        log.write(b"loss\n", stream=2)
+    log.close()
+    kept = (tmp_path / "log").read_bytes().replace(b"loss\n", b"")
+    assert kept.splitlines() == [b"key:", begin, *head, b"***", b"***", end, b"done"]
+
+
 def test_each_stream_has_its_own_lines(tmp_path: Path) -> None:
     """A warning in the middle of a line of output does not part it, nor a key in it."""
     log = OutputLog(tmp_path / "log")
