@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from tensortime import fsops
 from tensortime.census import Census, Needs
+from tensortime.condemned import read_condemned
 from tensortime.errors import GitFailed
 from tensortime.formats import Digest
 from tensortime.gitobjects import GitObjects, Unreadable, reason_of
@@ -73,6 +74,9 @@ def examine(store: Store, scope: Scope, monitor: Monitor) -> tuple[VerifyReport,
     if scope.share is not None:
         read_data(store, census, findings, scope.share, monitor, only_needed=scope.target is not None)
     problems = describe(census, findings)
+    if scope.target is None and read_condemned(store.folder).damaged:
+        reason = "tensortime gc frees what was purged"
+        problems = (*problems, Problem("purging", ".shadow/purging", reason))
     with contextlib.suppress(OSError):
         withdraw(store, findings)
     report = VerifyReport(

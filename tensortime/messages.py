@@ -89,6 +89,7 @@ FOUND = (
     "some of its objects are wrong",
     "the base of its delta is not in the pack",
     "the refs cannot be listed",
+    "tensortime gc frees what was purged",
     "what is staged in this restored folder cannot be read",
 )
 """Why something in a store is wrong, and what was done about it, as a report of verify holds it."""

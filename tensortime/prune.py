@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tensortime import fsops, grace
-from tensortime.condemned import Condemned, condemned_file, read_condemned
+from tensortime.condemned import Condemned, read_condemned, remove_condemned
 from tensortime.errors import GitFailed, Message, NoSpace, StoreBusy, TensorTimeError, message
 from tensortime.formats import Digest, bytes_of, text_of
 from tensortime.garbage import Facts, GcPlan, Rewrite, disk_size, freed_by, is_trash, make_plan, read_facts
@@ -78,12 +78,16 @@ def collect(store: Store, *, trash: bool, dry_run: bool, monitor: Monitor) -> Gc
     """
     started = time.monotonic()
     trusted = fsops.trusts_locks(store.folder)
+    tally = Tally()
     if dry_run:
         with store.in_use():
-            plan = make_plan(read_facts(store, grace.now_ns() / 1e9, alone=False), trash=trash)
-        return report_of(plan, Tally(freed=plan.frees), started, dry_run=True)
-    tally = Tally()
-    condemned = read_condemned(store.folder)
+            blobs = still_condemned(store, tally).blobs
+            plan = make_plan(
+                read_facts(store, grace.now_ns() / 1e9, alone=False), trash=trash, condemned=blobs
+            )
+        tally.freed = plan.frees
+        return report_of(plan, tally, started, dry_run=True)
+    condemned = still_condemned(store, tally)
     with holding(store, trusted):
         if trusted:  # else a restore that runs could lose its record
             with contextlib.suppress(OSError):
@@ -125,6 +129,22 @@ def sweep_condemned(
     return forget_condemned(store, condemned)
 
 
+def still_condemned(store: Store, tally: Tally) -> Condemned:
+    """What a purge has still to delete; where its list is damaged, all that is in a pack and that nobody needs."""
+    condemned = read_condemned(store.folder)
+    if not condemned.damaged:
+        return condemned
+    tally.notes.append(
+        message(
+            "{path} is damaged: every pack with something in it that nobody needs is written anew",
+            path=".shadow/purging",
+        )
+    )
+    live = read_reach(store).live
+    packs = GitObjects(store.path(".shadow")).packs.values()
+    return Condemned(frozenset(oid for pack in packs for oid in pack.index if oid not in live), damaged=True)
+
+
 def forget_condemned(store: Store, condemned: Condemned) -> Condemned:
     """Forget what is gone, or needed for something else; returns the latter. What only waits is remembered."""
     if condemned == Condemned():
@@ -135,7 +155,7 @@ def forget_condemned(store: Store, condemned: Condemned) -> Condemned:
     digests = frozenset(one for one in condemned.digests if os.path.lexists(sidecar.path_of(one)))
     waiting = any(oid not in live for oid in blobs) or any(node_of(one) not in live for one in digests)
     if not waiting:
-        remove_file(condemned_file(store.folder))
+        remove_condemned(store.folder)
     return Condemned(
         frozenset(oid for oid in blobs if oid in live),
         frozenset(one for one in digests if node_of(one) in live),

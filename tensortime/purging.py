@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from tensortime import fsops
 from tensortime.census import commit_node
-from tensortime.condemned import Condemned, read_condemned, write_condemned
+from tensortime.condemned import Condemned, remove_condemned, write_condemned
 from tensortime.errors import Damaged, GitFailed, StoreBusy
 from tensortime.formats import META, Digest, RelPath, bytes_of, decode_path, is_under, parse_digest, text_of
 from tensortime.garbage import extra_tips
@@ -35,7 +35,7 @@ from tensortime.packs import (
     object_id,
     pack_object,
 )
-from tensortime.prune import Tally, holding, sweep_condemned
+from tensortime.prune import Tally, holding, still_condemned, sweep_condemned
 from tensortime.reach import COMMIT_LINK, EXPERIMENT, TRASHED, WORKTREE, Root, read_reach
 from tensortime.reports import PurgeReport
 from tensortime.shadow import failure, ref_has_moved
@@ -259,8 +259,10 @@ def purge(store: Store, paths: Sequence[RelPath], *, dry_run: bool, monitor: Mon
         with new_writer(store, staging) as writer:
             work, report = rewrite(store, paths, writer, monitor)
             writer.finish()
-        known = read_condemned(store.folder)
+        known = still_condemned(store, tally)
         condemned = Condemned(known.blobs | work.blobs, known.digests | work.digests)
+        if known.damaged:
+            remove_condemned(store.folder)
         if condemned != Condemned():
             write_condemned(store.folder, condemned)
             # The refs come last: from then on gc can finish it, and what else names old commits it could not put right.

@@ -89,6 +89,7 @@ def kind_text(kind: str, tr: Translator) -> str:
         "missing": message("missing"),
         "damaged": message("damaged"),
         "manifest": message("damaged manifest"),
+        "purging": message("damaged list"),
         "copy": message("damaged copy"),
     }
     return tr.text(texts[kind])

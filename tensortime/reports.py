@@ -336,12 +336,12 @@ class GcReport:
     kept: tuple[Message, ...] = ()
     """Why things stay that perhaps nobody needs: something is damaged."""
     notes: tuple[Message, ...] = ()
-    """Packs that could not be written anew, and why."""
+    """Packs that could not be written anew, and why; a damaged list of what was purged."""
     seconds: float = 0.0
 
     @property
     def exit_code(self) -> int:
-        """0 done, 3 a pack could not be written anew, 5 damage kept from freeing."""
+        """0 done, 3 there are notes, 5 damage kept from freeing."""
         return 5 if self.kept else 3 if self.notes else 0
 
 

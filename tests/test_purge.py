@@ -238,6 +238,35 @@ def test_a_purge_that_dies_is_finished_by_the_next(project: Path, step: str) -> 
     assert tensortime.verify(read_data="all", directory=project).problems == ()
 
 
+@pytest.mark.parametrize("harm", ["cut", "folder", "link"])
+@pytest.mark.parametrize("verb", ["gc", "purge"])
+def test_a_damaged_list_of_what_was_purged_is_said_and_nothing_of_it_stays(
+    project: Path, harm: str, verb: str
+) -> None:
+    """S18, X01: a purge died, and then the file that remembers it was damaged: gc and purge free all that may be meant."""
+    program = (
+        "import os, tensortime\nfrom tensortime import purging\n"
+        "purging.sweep_condemned = lambda *_: os._exit(0)\ntensortime.purge(['conf/key.txt', 'wandb'])\n"
+    )
+    subprocess.run([sys.executable, "-c", program], cwd=project, check=False, timeout=60)
+    listed = store(project) / ".shadow/purging"
+    data = listed.read_bytes()
+    listed.unlink()
+    if harm == "cut":
+        listed.write_bytes(data[: len(data) // 2])
+    elif harm == "folder":
+        (listed / "x").mkdir(parents=True)
+    else:
+        listed.symlink_to("/etc/hostname")
+    assert hits(project)
+    (problem,) = tensortime.verify(directory=project).problems
+    assert problem.kind == "purging" and "gc" in problem.reason
+    said = run_cli(*([verb] if verb == "gc" else [verb, "conf/other.txt", "--yes"]), cwd=project)
+    assert said.returncode == 3 and "purging is damaged" in said.stdout + said.stderr, said
+    assert hits(project) == [] and not os.path.lexists(listed)
+    assert tensortime.verify(read_data="all", directory=project).problems == ()
+
+
 def test_without_trusted_locks_the_bytes_go_a_day_later(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
