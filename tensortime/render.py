@@ -216,8 +216,10 @@ def problem_rows(run: Mapping[str, object], tr: Translator) -> list[tuple[str, s
             if isinstance(row, dict):
                 why = tr.known(str(row.get("rule") or row.get("reason") or ""))
                 found.append((label, f"{row.get('path')}  ({why})"))
-    changed = run.get("changed")
-    return found + [(tr("changed"), str(path)) for path in (changed if isinstance(changed, list) else [])]
+    for key, label in (("changed", tr("changed")), ("edited", tr("edited"))):
+        paths = run.get(key)
+        found += [(label, str(path)) for path in (paths if isinstance(paths, list) else [])]
+    return found
 
 
 def restore_text(report: RestoreReport, tr: Translator) -> list[str]:

@@ -19,6 +19,7 @@ from tensortime.suspects import Suspect
 from tensortime.text import cells, pad, printable
 from tensortime.verdict import (
     CLOSE,
+    DIFFERENT,
     DIFFERS,
     EXTRA,
     IDENTICAL,
@@ -48,6 +49,12 @@ def rerun_text(report: RerunReport, style: Style, shown_path: str) -> list[str]:
         # Most often this is why.
         paths = listing([printable(path) for path in report.left_out], LEFT_OUT)
         lines.append(fitted(tr("its inputs were stored without: {paths}", paths=paths), style))
+    if report.edited and report.verdict in (None, DIFFERENT):
+        paths = listing([printable(path) for path in report.edited], LEFT_OUT)
+        told = tr(
+            "changed while the recorded run ran, which may have read them only then: {paths}", paths=paths
+        )
+        lines.append(fitted(told, style))
     lines += cause_lines(report, style)
     if report.experiment is not None:
         name, parent = printable(report.experiment), printable(report.parent)

@@ -33,6 +33,8 @@ class Recorded:
     """The same, folders of nothing else in place of what is in them."""
     late: frozenset[RelPath] = frozenset()
     """Files that belong to the inputs and could not be stored with them, but were later."""
+    edited: frozenset[RelPath] = frozenset()
+    """Sources that are here as they were before the command, and were others when it ended."""
 
 
 def read_recorded(store: Store, target: Target) -> Recorded:
@@ -42,7 +44,8 @@ def read_recorded(store: Store, target: Target) -> Recorded:
         number, outputs = stored.on_top
         inputs = history.numbered(store.shadow, target.experiment, number)
         meta = history.read_meta(store.shadow, store.shadow.tree(inputs.commit, META))
-    run, result = history.run_of(meta), history.run_of(stored.meta).get("result")
+    run, told = history.run_of(meta), history.run_of(stored.meta)
+    result = told.get("result")
     wanting = left_out_of(run, ("skipped",)) if number != target.number else frozenset()
     folders = output_folders(stored.files(), outputs) if outputs else frozenset()
     tops = {
@@ -57,6 +60,7 @@ def read_recorded(store: Store, target: Target) -> Recorded:
         outputs,
         tuple(sorted(tops)),
         frozenset(RelPath(path) for path in stored.files() if covering(RelPath(path), wanting) is not None),
+        kept_as_they_were(told),
     )
 
 
@@ -130,7 +134,16 @@ def compared(
     return OutputResult(name, result_of(closeness, rtol), closeness)
 
 
-def causes_between(store: Store, recorded: Recorded, new: Target, *, same_command: bool) -> Causes:
+OURS = frozenset({"PYTHONPATH"})
+"""Where modules are searched is decided by the rerun: the same places, as the new folder has them."""
+
+OURS_IF_REBUILT = frozenset({"VIRTUAL_ENV", "python.executable", "python.source"})
+"""The environment that was made of the recorded packages lies elsewhere; what is in it is compared all the same."""
+
+
+def causes_between(
+    store: Store, recorded: Recorded, new: Target, *, same_command: bool, rebuilt: bool = False
+) -> Causes:
     """What differs between the inputs and surroundings of a run and of its rerun (its newest backup)."""
     first = history.numbered(store.shadow, new.experiment, 1)
     old_facts = history.read_facts(store.shadow, recorded.asked.commit)
@@ -141,7 +154,7 @@ def causes_between(store: Store, recorded: Recorded, new: Target, *, same_comman
     before = replace(before, params=old_facts.params if known else None)
     after = replace(after, params=new_facts.params if known else None)
     causes = compare(before, after).causes
-    # Where modules are searched is decided by the rerun: the same places, as the new folder has them.
-    surroundings = tuple(one for one in causes.environment if one.key != "PYTHONPATH")
+    ours = OURS | OURS_IF_REBUILT if rebuilt else OURS
+    surroundings = tuple(one for one in causes.environment if one.key not in ours)
     causes = replace(causes, environment=surroundings)
     return replace(causes, command=None) if same_command else causes

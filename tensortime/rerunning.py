@@ -116,7 +116,7 @@ def rerun(
     done = reported(again, recipe, report)
     if not done.interrupted:
         bar = Bar(rtol, Matcher.of("--ignore", ignore).covers) if verify else None
-        done = judged(again, done, report, bar, same_command=not arguments, monitor=monitor)
+        done = judged(again, done, report, bar, same_command=not arguments, rebuilt=rebuild, monitor=monitor)
     return replace(done, seconds=time.monotonic() - started)
 
 
@@ -254,6 +254,7 @@ def reported(again: Repetition, recipe: Recipe, report: RunReport) -> RerunRepor
         first if isinstance(first, int) else None,
         again.folder,
         left_out=left_out_of(again.recorded),
+        edited=tuple(text_of(path) for path in sorted(again.recorded.edited)),
         missed=report.missed,
         interrupted=report.interrupted if report.status == "interrupted" else "",
     )
@@ -283,6 +284,7 @@ def judged(
     bar: Bar | None,
     *,
     same_command: bool,
+    rebuilt: bool,
     monitor: Monitor,
 ) -> RerunReport:
     """The report with what differs between then and now, and with a bar how each output came out."""
@@ -300,7 +302,7 @@ def judged(
         if report.added is not None and not report.added.skipped:
             with contextlib.suppress(TensorTimeError):  # it then stays a worktree of the inputs
                 isolation.advance(again.store, again.folder, new)
-        causes = causes_between(again.store, again.recorded, new, same_command=same_command)
+        causes = causes_between(again.store, again.recorded, new, same_command=same_command, rebuilt=rebuilt)
         done = replace(done, causes=suspects_of(causes))
         if bar is None:
             return done

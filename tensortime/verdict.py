@@ -71,6 +71,8 @@ class RerunReport:
     """What a rule of the person left out of the inputs, or could not be stored: it is not in the worktree."""
     missed: tuple[str, ...] = ()
     """What the rerun wrote and a rule leaves out, with `/` at the end folders: no backup holds it, nothing compared it."""
+    edited: tuple[str, ...] = ()
+    """Sources that were edited while the first run ran: it may have read what was there only then."""
     interrupted: str = ""
     """The signal with which it was told to stop."""
     submitted: bool = False

@@ -60,6 +60,7 @@ def rerun_json(report: RerunReport) -> dict[str, object]:
         "unrecorded": report.unrecorded,
         "missed": list(report.missed),
         "left_out": list(report.left_out),
+        "edited": list(report.edited),
         "causes": [suspect_json(one) for one in report.causes],
         "seconds": round(report.seconds, 3),
     }

@@ -230,7 +230,7 @@ def test_log_all_shows_the_other_projects_of_a_store(tmp_path: Path) -> None:
 def test_show_json(lab: Tree) -> None:
     """The fields of log, the history of all backups, and run.json."""
     found = document(run_cli("show", "lr3e-4", "--json", cwd=lab.root))
-    assert_fields(found, EXPERIMENT | {"number": int, "history": list, "run": dict})
+    assert_fields(found, EXPERIMENT | {"number": int, "history": list, "run": dict, "left": str | None})
     for entry in found["history"]:
         assert_fields(entry, ENTRY)
     assert [(entry["number"], entry["files"]) for entry in found["history"]] == [(2, 5), (1, 4)]

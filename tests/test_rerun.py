@@ -270,6 +270,20 @@ def test_two_runs_that_failed_alike_are_said_to_have_failed(tmp_path: Path) -> N
     assert (done.returncode, done.stdout.splitlines()[1]) == (0, line)
 
 
+def test_what_was_edited_during_the_first_run_is_named_as_a_cause(tmp_path: Path) -> None:
+    """It imported the module as it was by then; the inputs have it as it was when the run began."""
+    code = b"import os\nif os.environ.get('EDITS'):\n    open('lib.py', 'w').write('V = 22')\n"
+    tree = Tree(tmp_path / "p").file(
+        "train.py", code + b"import lib\nopen('out.txt', 'w').write(str(lib.V))\n"
+    )
+    tree.file("lib.py", b"V = 1")
+    run_cli("run", "--name", "base", "--", sys.executable, "train.py", cwd=tree.root, env={"EDITS": "1"})
+    done = rerun(tree)
+    assert done.stdout.splitlines()[0] == "not reproduced: out.txt differs"
+    assert "changed while the recorded run ran, which may have read them only then: lib.py" in done.stdout
+    assert "edited      lib.py" in run_cli("show", "base", cwd=tree.root).stdout
+
+
 # --- where and how
 
 
@@ -335,6 +349,7 @@ def test_it_can_run_in_an_environment_that_is_built_again(tmp_path: Path, venv: 
     shutil.rmtree(venv)
     done = rerun(tree, "base", "--verify", "--env")
     assert "reproduced bit for bit (2 outputs)" in done.stdout, done.stderr
+    assert "VIRTUAL_ENV" not in done.stdout and "python.executable" not in done.stdout, "that is our doing"
     python = api.show("base-rerun", directory=tree.root).run["python"]
     assert f"{tmp_path}/cache/tensortime/environments/" in str(python)
 
