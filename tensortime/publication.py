@@ -215,10 +215,7 @@ def in_its_run(
         alone=own or (step is not None and step.alone),
         is_gone=lambda path: not os.path.lexists(top + path) and rules.take(path),
         is_old=lambda path: covering(path, also) is not None and path in stats and stats[path] in before,
-        # The link that stores a file changes its stat, too.
-        is_written=lambda path: (
-            path in stats and stats[path] not in before and not session.options.is_hardlink(path)
-        ),
+        is_written=lambda path: path in stats and not before.is_unwritten(stats[path]),
     )
     if found is None:
         return begun, gathered, collected
