@@ -166,7 +166,7 @@ def read_config(folder: str) -> tuple[str, Message | None]:
     except OSError as problem:
         raise StoreUnusable(
             "the store {store} cannot be read: {problem}",
-            store=folder,
+            store=path,
             problem=problem.strerror,
             hint="is it yours? ls -ld shows its owner",
         ) from problem

@@ -214,8 +214,11 @@ def open_store(folder: str) -> Store:
         if os.path.lexists(folder):
             raise NoStore("no store here: {store} is no store of TensorTime", store=folder, hint=hint)
         raise NoStore("no store here: {store} does not exist", store=folder, hint=hint)
-    refuse_links(folder)
-    refuse_linked_folders(folder)
+    try:
+        refuse_links(folder)
+        refuse_linked_folders(folder)
+    except OSError as problem:  # a folder that nobody may look into
+        raise refusal(folder, problem) from problem
     store_id, config_notice = read_config(folder)
     notices = [config_notice] if config_notice else []
     try:

@@ -4,10 +4,13 @@ Whatever is harmed: no wrong byte comes out, no exception but our own, what is d
 do not need it stay as they were.
 """
 
+import contextlib
 import os
 import re
 import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -355,6 +358,50 @@ def test_what_once_went_wrong(
     verb = FOUND[kind, how]
     judge(template, tmp_path / "state", kind, how, {verb: VERBS[verb]})
     tally("damages", 1)
+
+
+CLOSED_FOLDERS = (
+    ".shadow/refs",
+    ".shadow/refs/tags",
+    ".shadow/objects",
+    ".shadow/worktrees",
+    ".objects",
+    ".cache",
+)
+
+
+def close_each(folder: Path) -> None:
+    """Each kind of file, and some folders, with mode 000, for a user whom modes stop; a verb each."""
+    template = make(folder)
+    HARMS["closed"] = lambda path, _: path.chmod(0)
+    for number, kind in enumerate(KINDS):
+        verb = list(VERBS)[number * 2 % len(VERBS)]
+        judge(template, folder / "state", kind, "closed", {verb: VERBS[verb]})
+    for number, name in enumerate(CLOSED_FOLDERS):
+        place = template.project / "tensortime" / name
+        mode = stat.S_IMODE(place.stat().st_mode)
+        place.chmod(0)
+        for verb in ("verify --repair", "gc", "doctor", list(VERBS)[number]):
+            with contextlib.suppress(TensorTimeError):
+                VERBS[verb](template.project)
+        place.chmod(mode)
+
+
+def test_what_may_not_be_read(tmp_path: Path, tally: Callable[[str, int], None]) -> None:
+    """X01, D09: mode 000, which stops everybody but root: the same is promised of it as of other damage."""
+    program = (
+        "import sys; from pathlib import Path\n"
+        "sys.path.insert(0, sys.argv[1]); import test_damage_matrix as matrix\n"
+        "matrix.close_each(Path(sys.argv[2]))"
+    )
+    powers = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search"] if os.geteuid() == 0 else []
+    if powers and shutil.which("setpriv") is None:
+        pytest.skip("setpriv is missing: apt install util-linux")
+    command = [*powers, sys.executable, "-c", program, os.path.dirname(__file__), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    subprocess.run(["chmod", "-R", "u+rwX", str(tmp_path)], check=False)
+    assert done.returncode == 0, done.stderr
+    tally("damages", len(KINDS) + len(CLOSED_FOLDERS))
 
 
 @pytest.mark.parametrize("how", ["cut in half", "garbage", "a folder"])

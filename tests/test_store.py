@@ -129,6 +129,17 @@ def test_copies_of_version_0_1_0_stay_beside_the_store(project: Path, tmp_path: 
 # --- a store of its own
 
 
+EVERY_VERB: dict[str, tuple[object, ...]] = {
+    **dict.fromkeys(("backup", "log", "verify", "gc", "du", "trashed"), ()),
+    **dict.fromkeys(("diff", "show", "restore", "rm_worktree", "rerun"), ("first",)),
+    **dict.fromkeys(("rm", "undelete", "purge"), (["first"],)),
+    "note": ("first", "x"),
+    "tag": ("first", ["x"]),
+    "export_experiment": ("first", "x.zip"),
+}
+"""Every verb of the package, and what it is given."""
+
+
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [("format = 1", "format = 2", "format 2"), ("format = 1", "format = 1\n\trequires = chunks", "chunks")],
@@ -136,16 +147,23 @@ def test_copies_of_version_0_1_0_stay_beside_the_store(project: Path, tmp_path: 
 def test_a_store_of_a_later_version_is_left_alone(old: str, new: str, named: str, project: Path) -> None:
     """An unknown format or `requires` is named with what can read it, and no verb changes a byte."""
     tensortime.backup(directory=project, name="first")
+    exported = project.parent / "first.zip"
+    tensortime.export_experiment("first", exported, directory=project)
     config = project / "tensortime" / ".shadow" / "config"
     config.write_text(config.read_text().replace(old, new))
     before = snapshot_of(project)
-    for verb in (tensortime.log, tensortime.backup):
+    for name, words in {**EVERY_VERB, "import_file": (exported,)}.items():
         with pytest.raises(UnsupportedFormat, match=named) as refused:
-            verb(directory=project)
-        assert "pip install -U tensortime" in str(refused.value.hint)
-    with pytest.raises(UnsupportedFormat):
-        tensortime.restore("first", directory=project)
+            getattr(tensortime, name)(*words, directory=project)
+        assert "pip install -U tensortime" in str(refused.value.hint), name
+    tensortime.run(["true"], directory=project)
     assert snapshot_of(project) == before
+
+
+def test_the_verbs_that_were_tried_are_all() -> None:
+    """A new verb goes into the list above; `doctor` and `settings` look, and `run` runs its command all the same."""
+    faces = {"TimeMachine", "TensorTimeError", "__version__", "doctor", "settings", "run", "import_file"}
+    assert set(EVERY_VERB) == set(tensortime.__all__) - faces
 
 
 def check_packs(shadow: Path) -> list[Path]:
