@@ -109,14 +109,15 @@ def links_in(folder: str, *, deep: bool) -> Iterator[str]:
 
 
 def refuse_linked_folders(folder: str) -> None:
-    """StoreUnusable if a folder of refs or of objects is a symbolic link: what is stored in it would lie elsewhere.
+    """StoreUnusable if a folder of refs, objects or records is a symbolic link: what is stored in it would lie elsewhere.
 
     A ref that is a link itself is damage: git puts another in its place, and writes nothing behind it.
     """
     refs = links_in(os.path.join(folder, ".shadow", "refs"), deep=True)
     loose = links_in(os.path.join(folder, ".shadow", "objects"), deep=False)
     large = links_in(os.path.join(folder, ".objects", "blake3"), deep=False)
-    for path in (*refs, *loose, *large):
+    records = links_in(os.path.join(folder, ".records"), deep=False)
+    for path in (*refs, *loose, *large, *records):
         if os.path.isdir(path):
             raise led_away(path)
 

@@ -40,7 +40,7 @@ from tensortime.reach import COMMIT_LINK, EXPERIMENT, TRASHED, WORKTREE, Root, r
 from tensortime.reports import PurgeReport
 from tensortime.shadow import failure, ref_has_moved
 from tensortime.store import Store
-from tensortime.worktrees import MARKER, read_line, records
+from tensortime.worktrees import MARKER, is_in_order, read_line, records
 
 OID = re.compile(rb"\b[0-9a-f]{40}\b")
 
@@ -378,7 +378,7 @@ def remap_worktree(store: Store, admin: str, work: Rewriting) -> None:
                 "update-index", "--force-remove", "-z", "--stdin", stdin=names, git_dir=admin, work_tree=admin
             )
         folder = os.path.dirname(read_line(os.path.join(admin, "gitdir")))
-        if os.path.isdir(os.path.join(folder, text_of(META))):
+        if is_in_order(admin) and os.path.isdir(os.path.join(folder, text_of(META))):
             with contextlib.suppress(GitFailed):
                 meta = ("checkout", "-q", "HEAD", "--", text_of(META))
                 store.shadow.run(*meta, git_dir=admin, work_tree=folder)

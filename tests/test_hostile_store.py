@@ -189,6 +189,19 @@ def test_any_command_puts_the_records_of_worktrees_right(
     assert not list((shadow / "worktrees").rglob("*.foreign-*")), "git would follow it under that name too"
 
 
+def test_purge_changes_no_folder_that_is_not_of_this_store(project: Path, tmp_path: Path) -> None:
+    """S06: a record that names somebody else's restored folder leads no checkout into that."""
+    other = Tree(tmp_path / "other").file("train.py", b"print(3)\n").root
+    tensortime.backup(directory=other, name="theirs")
+    theirs = Path(tensortime.restore("theirs", directory=other).path)
+    tensortime.restore("first", directory=project)
+    before = snapshot_of(theirs)
+    record = project / "tensortime/.shadow/worktrees/first"
+    (record / "gitdir").write_text(f"{theirs}/.git\n")
+    tensortime.purge(["train.py"], directory=project)
+    assert snapshot_of(theirs) == before
+
+
 def test_nothing_is_appended_behind_a_link(project: Path, tmp_path: Path) -> None:
     """S06: git adds a line to the log of a ref wherever that log is."""
     mine = tmp_path / "profile"
@@ -201,9 +214,11 @@ def test_nothing_is_appended_behind_a_link(project: Path, tmp_path: Path) -> Non
     assert tensortime.log(directory=project).experiments[0].note == "seen"
 
 
-@pytest.mark.parametrize("name", [".shadow/refs/tags/first", ".shadow/refs/trash/1", ".shadow/objects/00"])
-def test_a_folder_of_refs_that_leads_elsewhere_is_refused(name: str, project: Path, tmp_path: Path) -> None:
-    """S06: a tag, a removal, an object would be written there."""
+@pytest.mark.parametrize(
+    "name", [".shadow/refs/tags/first", ".shadow/refs/trash/1", ".shadow/objects/00", ".records/first"]
+)
+def test_a_folder_below_that_leads_elsewhere_is_refused(name: str, project: Path, tmp_path: Path) -> None:
+    """S06: a tag, a removal, an object would be written there, and what lies there read as records."""
     behind = tmp_path / "behind"
     behind.mkdir()
     place = project / "tensortime" / name
