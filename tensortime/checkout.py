@@ -29,7 +29,7 @@ from tensortime.intake import THREADS, in_threads
 from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, Manifest, ManifestEntry
 from tensortime.monitor import Meter, Monitor
 from tensortime.packs import Kind, object_id
-from tensortime.project import admin_folder
+from tensortime.project import admin_folder, read_record
 from tensortime.reports import RestoreReport, Skipped
 from tensortime.shadow import TreeItem
 from tensortime.sidecar import HARDLINK, POINTING, Sidecar, place_object
@@ -170,7 +170,7 @@ def build(
     """Fill `partial` and rename it."""
     monitor.begin("place", plan.files(), plan.size())
     check_out(store, target, plan, partial, monitor)
-    admin = admin_folder(partial)
+    admin = read_record(partial)
     if admin is None:
         raise GitFailed("git made no worktree at {path}", path=partial)
     write_marker(admin, target)

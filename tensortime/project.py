@@ -118,9 +118,14 @@ def admin_folder(worktree: str) -> str | None:
 def named_record(worktree: str) -> str | None:
     """As `admin_folder`, also where the store is no longer there."""
     try:
-        line = fsops.read_file(os.path.join(worktree, ".git"), 1 << 16)
+        return read_record(worktree)
     except OSError:
         return None
+
+
+def read_record(worktree: str) -> str | None:
+    """As `named_record`; OSError where the `.git` file cannot be read."""
+    line = fsops.read_file(os.path.join(worktree, ".git"), 1 << 16)
     if b"\0" in line:
         return None  # damaged: no path is like that
     named = os.fsdecode(line.removeprefix(b"gitdir: ").strip())
