@@ -29,7 +29,7 @@ from tensortime.intake import THREADS, in_threads
 from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, Manifest, ManifestEntry
 from tensortime.monitor import Meter, Monitor
 from tensortime.packs import Kind, object_id
-from tensortime.project import admin_folder, read_record
+from tensortime.project import read_record
 from tensortime.reports import RestoreReport, Skipped
 from tensortime.shadow import TreeItem
 from tensortime.sidecar import HARDLINK, POINTING, Sidecar, place_object

@@ -90,8 +90,16 @@ def link_worktree(store: Store, admin: str, current: str, final: str, project: s
         is_inside(final, project) and is_inside(store.folder, project)
     )
     named = os.path.relpath(admin, final) if together else admin
-    fsops.write_atomic(os.path.join(current, ".git"), b"gitdir: " + os.fsencode(named) + b"\n", mode=0o644)
-    fsops.write_atomic(os.path.join(admin, "gitdir"), os.fsencode(os.path.join(final, ".git")) + b"\n")
+    try:
+        fsops.write_atomic(
+            os.path.join(current, ".git"), b"gitdir: " + os.fsencode(named) + b"\n", mode=0o644
+        )
+        fsops.write_atomic(os.path.join(admin, "gitdir"), os.fsencode(os.path.join(final, ".git")) + b"\n")
+    except BaseException:
+        # The worktree is given up then, and nobody finds its record any more by the name that it had.
+        with contextlib.suppress(OSError):
+            fsops.remove_tree(admin)
+        raise
     return admin
 
 
