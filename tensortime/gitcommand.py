@@ -38,10 +38,10 @@ def git_version() -> str:
 
 
 def check_version() -> None:
-    """NoGit if this git is too old."""
+    """NoGit if this git is too old. One that cannot say how old it is fails by itself, and says why."""
     version = git_version()
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    if numbers < MINIMUM_GIT:
+    if numbers and numbers < MINIMUM_GIT:
         raise NoGit(
             "git {found} is too old, TensorTime needs {needed} or later",
             found=version,

@@ -155,6 +155,69 @@ def test_some_calls_fail(
         tally("failing calls", 1)
 
 
+GIT = """#!/bin/sh
+exec strace -f -o /dev/null -e trace={call} -e inject={call}:error={code}:when={number} {git} "$@"
+"""
+GIT_CALLS = ("write", "rename", "openat", "fsync", "mkdir", "read", "unlink", "link")
+GIT_VERBS = ("gc", "backup", "undelete", "restore", "rm", "purge", "tag", "add")
+
+
+def refuse_git(template: Template, folder: Path, name: str, call: str, number: int) -> None:
+    """Let every git of a verb meet a disk or quota that refuses its n-th call of a name, and look at what is left."""
+    project, code, bin_folder = (
+        folder / "project",
+        ("EIO", "EDQUOT")[(number + len(call)) % 2],
+        folder / "bin",
+    )
+    shutil.copytree(template.project, project, symlinks=True)
+    bin_folder.mkdir()
+    program = bin_folder / "git"
+    program.write_text(GIT.format(call=call, code=code, number=number, git=shutil.which("git")))
+    program.chmod(0o755)
+    where = f"{name}: the {number}. {call} of each git with {code}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
+        with contextlib.suppress(TensorTimeError):
+            VERBS[name](project)
+    assert [one for one in (project / "tensortime/.tmp").iterdir() if one.is_dir()] == [], where
+    assert not (project / "out.partial").exists(), where
+    look_after(template, project, name, where)
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("turn", range(len(GIT_CALLS)))
+def test_a_git_is_refused(
+    template: Template, tmp_path: Path, turn: int, tally: Callable[[str, int], None]
+) -> None:
+    """D03, D04, D12: EIO and EDQUOT at the calls of the gits that a verb starts."""
+    refuse_git(template, tmp_path / "state", GIT_VERBS[turn], GIT_CALLS[turn], 1)
+    tally("failing calls", 1)
+
+
+def test_a_git_that_cannot_say_its_version(
+    template: Template, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """D10: what it did say is the error, not that it is too old."""
+    program = tmp_path / "git"
+    program.write_text("#!/bin/sh\necho 'fatal: index: Input/output error' >&2\nexit 128\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    with pytest.raises(TensorTimeError, match="Input/output error"):
+        api.log(directory=template.project)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("call", GIT_CALLS)
+@pytest.mark.parametrize("name", GIT_VERBS)
+def test_every_git_is_refused(
+    template: Template, tmp_path: Path, name: str, call: str, tally: Callable[[str, int], None]
+) -> None:
+    """D03, D04, D12: at the first seven calls of each name."""
+    for number in range(1, 8):
+        refuse_git(template, tmp_path / "state", name, call, number)
+    tally("failing calls", 7)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("stays", [False, True], ids=["one", "all"])
 @pytest.mark.parametrize("name", VERBS)
