@@ -35,6 +35,8 @@ ANY_LINES = "…"
 SAME = {
     r"\x1b\[[0-9;]*m": "",
     r"\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d": "TIME",
+    r"(\d+ (min|分) )?\d+(\.\d+)? (s\b|秒)": "DURATION",
+    r"(differs by|相差) \S+ ?[(\uff08](relative|相对) [\d.e-]+[)\uff09]": "DISTANCE",
     r"\d+(\.\d+)? ([kMGT]?B)\b": "SIZE",
     r"\b[0-9a-f]{8}\b": "ID",
     r"\d+\.\d+": "NUMBER",
