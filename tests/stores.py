@@ -30,6 +30,7 @@ def forge(
     meta: Mapping[bytes, bytes] | None = None,
     params: Mapping[str, object] | None = None,
     metrics: Mapping[str, object] | None = None,
+    runner: Mapping[str, object] | None = None,
 ) -> None:
     """Publish an experiment whose tree holds `files` and whose manifest says `rows`, checked by nobody.
 
@@ -46,7 +47,7 @@ def forge(
         }
         top = write_tree(writer, known, Layout(git, Manifest({})), meta)
         facts = BackupFacts("", 1, 1_800_000_000_000_000_000, "host", str(project), "done", 1, 1)
-        facts = replace(facts, params=params or {}, metrics=metrics or {})
+        facts = replace(facts, params=params or {}, metrics=metrics or {}, runner=runner or {})
         data = encode_commit(top, [], 1_800_000_000, encode_message(facts))
         writer.add(pack_object(Kind.COMMIT, data))
         writer.finish()

@@ -3,6 +3,7 @@
 CASES S09, S15.
 """
 
+import json
 import os
 import shlex
 import shutil
@@ -11,8 +12,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from builders import Tree, assert_same_tree, snapshot_of, user_git
+from builders import Tree, assert_same_tree, run_cli, snapshot_of, user_git
 from mounts import mounted, require_root, run
+from stores import forge
 
 import tensortime
 from tensortime.errors import StoreUnusable
@@ -299,6 +301,38 @@ def test_a_store_that_leads_elsewhere_is_refused(name: str, project: Path, tmp_p
         with pytest.raises(StoreUnusable, match=r"(?i)symbolic link"):
             verb()
     assert snapshot_of(tmp_path) == before
+
+
+ESCAPES = "\x1b]0;evil\x07\u202e\x9b31m"
+
+
+@pytest.mark.parametrize(
+    "runner",
+    [
+        {"host": ESCAPES, "pid": -1, "start": 1},
+        {"host": os.uname().nodename, "pid": 10**400, "start": 10**400, "boot": ESCAPES, "space": 1},
+        {"submitted": ESCAPES},
+    ],
+)
+def test_what_a_run_says_of_itself_is_data(runner: dict[str, object], project: Path) -> None:
+    """S01, X06: who ran it, its outputs, its result and what it records: no traceback, no control character, no number
+    too large.
+    """
+    rows = ({"format": 1}, {"path": "../../etc/" + ESCAPES, "state": ESCAPES}, {"path": 5, "state": []})
+    result = {"exit_code": 10**400, "signal": ESCAPES, "seconds": -1e308, "output": {"bytes": [], "cut": {}}}
+    meta = {
+        b"outputs": b"".join(json.dumps(row).encode() + b"\n" for row in rows),
+        b"run.json": json.dumps({"result": result, "edited": [ESCAPES, 5], "command": [1, ESCAPES]}).encode(),
+    }
+    forge(project, "theirs", [], files={b"train.py": b"x"}, meta=meta, runner=runner)
+    records = project / "tensortime/.records/theirs"
+    records.mkdir(parents=True)
+    (records / "records.jsonl").write_text(r'{"\u001b[2J": "\u009b31m", "loss": 1e999}' + "\n")
+    for words in (["log"], ["show", "theirs"], ["diff", "first", "theirs"]):
+        done = run_cli(*words, cwd=project)
+        said = done.stdout + done.stderr
+        assert "Traceback" not in said, said
+        assert not [one for one in said if not one.isprintable() and one not in "\n\t"], said
 
 
 # --- S15: who may read it
