@@ -48,6 +48,7 @@ def forge(
         top = write_tree(writer, known, Layout(git, Manifest({})), meta)
         facts = BackupFacts("", 1, 1_800_000_000_000_000_000, "host", str(project), "done", 1, 1)
         facts = replace(facts, params=params or {}, metrics=metrics or {}, runner=runner or {})
+        facts = replace(facts, status="running") if runner else facts
         data = encode_commit(top, [], 1_800_000_000, encode_message(facts))
         writer.add(pack_object(Kind.COMMIT, data))
         writer.finish()
