@@ -121,10 +121,16 @@ def peak_of(outcome: Outcome) -> int | None:
     The system counts in what a process was before it became the command: a copy of us. Where that was more, the
     command's own is not known.
     """
-    ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if outcome.refused or outcome.peak <= ours:
+    if outcome.refused or outcome.peak <= own_peak():
         return None
     return outcome.peak if sys.platform == "darwin" else outcome.peak * 1024
+
+
+def own_peak() -> int:
+    """The most memory that we had, in the unit of `ru_maxrss`. That itself counts in what started us, before we were we."""
+    with contextlib.suppress(OSError, ValueError, StopIteration), open("/proc/self/status", "rb") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(b"VmHWM:"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 class Signals:
