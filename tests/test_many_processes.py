@@ -51,7 +51,7 @@ def test_sixteen_processes_at_one_store(tmp_path: Path, tally: Tally, locks: str
 
     Without trusted locks gc runs at the same time as all others, and a round of two seconds stands for the day.
     """
-    weather(tmp_path, tally, locks, 7)
+    weather(tmp_path, tally, locks, 10)
 
 
 @LOCKS
