@@ -32,6 +32,7 @@ from tensortime.lookup import (
     locate,
     paths_to_add,
     resolve,
+    say_if_taken,
     store_trouble,
     visible,
 )
@@ -138,9 +139,7 @@ def back_up(
             report = snapshot.back_up(place, opened, options, collector, monitor, backlog)
         finally:
             opened.give_to_owner()
-        if options.name is not None and report.experiment != options.name:
-            facts = {"wanted": options.name, "name": report.experiment}
-            monitor.say(message("the name {wanted} is taken: this is {name}", **facts))
+        say_if_taken(options.name, report.experiment, monitor)
         return report
     except OSError as problem:
         raise environment_failure(place.store, problem) from problem

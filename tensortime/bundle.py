@@ -50,6 +50,15 @@ PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 """What we write, and read: other ways fail in ways of their own."""
 
 
+def fits_zip(name: bytes) -> bool:
+    """Whether a member of a zip can have this name."""
+    try:
+        name.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 class Source(Protocol):
     """What bytes are read from."""
 
@@ -84,10 +93,7 @@ class ZipWriter:
 
     def holds(self, name: bytes) -> bool:
         """Whether a member can have this name."""
-        try:
-            return len(name.decode()) > 0
-        except UnicodeDecodeError:
-            return False
+        return fits_zip(name)
 
     def add(self, name: bytes, mode: int, seconds: int, size: int, source: Source) -> None:
         """A file."""

@@ -18,8 +18,6 @@ from tensortime.reach import COMMIT_LINK, EXPERIMENT, TRASHED, WORKTREE, Root
 from tensortime.shadow import parse_commit
 from tensortime.trailers import decode_message
 
-MANIFESTS = (b"manifest", b"manifest.d")
-
 
 class CommitNode(NamedTuple):
     """What the census keeps of a commit."""

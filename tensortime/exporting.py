@@ -34,6 +34,7 @@ from tensortime.monitor import Monitor
 from tensortime.packs import Kind, PackWriter, decode_tree, pack_object
 from tensortime.reports import ExportReport
 from tensortime.shadow import TreeItem
+from tensortime.sidecar import check_digest
 from tensortime.store import Store
 from tensortime.trailers import BackupFacts
 from tensortime.trees import MODE_FOLDER, MODE_LINK, MODE_PROGRAM
@@ -233,8 +234,7 @@ class Checked(io.RawIOBase):
 
     def check(self) -> None:
         """Damaged unless all that was read is what the digest says."""
-        if "blake3:" + self._hasher.hexdigest() != self._digest:
-            raise Damaged("the object {digest} holds other bytes than it should", digest=self._digest)
+        check_digest(self._digest, self._hasher.hexdigest(), whole=True)
 
 
 def blob(objects: GitObjects, item: TreeItem) -> bytes:

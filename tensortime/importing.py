@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from tensortime import fsops, history
 from tensortime.beginning import folders_in
-from tensortime.bundle import FILES, HEADER, OBJECTS, BundleReader, Source
+from tensortime.bundle import FILES, HEADER, OBJECTS, BundleReader, Source, fits_zip
 from tensortime.editing import tag_name, tag_ref
 from tensortime.errors import (
     BadBundle,
@@ -177,7 +177,7 @@ def check_shown(bundle: BundleReader, items: Sequence[TreeItem], large: Sequence
     shown = {name for name in bundle.names if name.startswith(FILES)}
     for item in items:
         name = FILES + item.path
-        if item.mode not in (MODE_FILE, MODE_PROGRAM) or (name not in shown and not is_text(name)):
+        if item.mode not in (MODE_FILE, MODE_PROGRAM) or (name not in shown and not fits_zip(name)):
             continue
         with bundle.member(name) as source:
             if object_id(Kind.BLOB, source.read(item.size + 1)) != item.oid:
@@ -185,7 +185,7 @@ def check_shown(bundle: BundleReader, items: Sequence[TreeItem], large: Sequence
         shown.discard(name)
     for entry in large:
         name = FILES + entry.path
-        if name not in shown and not is_text(name):
+        if name not in shown and not fits_zip(name):
             continue
         with bundle.member(name) as source:
             if entry.digest is not None and entry.size is not None:
@@ -193,15 +193,6 @@ def check_shown(bundle: BundleReader, items: Sequence[TreeItem], large: Sequence
         shown.discard(name)
     if shown:
         raise Refused(f"{text_of(min(shown))} is in no backup of it")
-
-
-def is_text(name: bytes) -> bool:
-    """Whether a zip can hold a member of this name."""
-    try:
-        name.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def take_objects(

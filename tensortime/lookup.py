@@ -25,6 +25,7 @@ from tensortime.formats import RelPath, bytes_of, text_of
 from tensortime.landmarks import is_store
 from tensortime.language import place_around
 from tensortime.monitor import Monitor
+from tensortime.names import ExperimentName
 from tensortime.project import Place, upward
 from tensortime.refusals import refusal
 from tensortime.store import Store, open_store
@@ -70,6 +71,12 @@ def announce(place: Place, opened: Store, monitor: Monitor) -> None:
         monitor.say(
             message("project {project}, store {store}", project=place.project, store=place.shown_store)
         )
+
+
+def say_if_taken(wanted: ExperimentName | None, name: ExperimentName | None, monitor: Monitor) -> None:
+    """Say so where an experiment did not get the name that was asked for."""
+    if wanted is not None and name != wanted:
+        monitor.say(message("the name {wanted} is taken: this is {name}", wanted=wanted, name=name))
 
 
 def is_backed_up(place: Place) -> bool:

@@ -32,7 +32,7 @@ from tensortime.formats import RelPath, bytes_of, iso_time, text_of
 from tensortime.history import Target
 from tensortime.ignoring import Rules
 from tensortime.jobs import Request, experiment_to_join, is_own_mistake, named
-from tensortime.lookup import announce, environment_failure, store_trouble
+from tensortime.lookup import announce, environment_failure, say_if_taken, store_trouble
 from tensortime.monitor import Monitor
 from tensortime.names import ExperimentName
 from tensortime.outputlog import OutputLog
@@ -234,9 +234,8 @@ def back_up(
         report = snapshot.back_up(place, store, options, collector, monitor)
     finally:
         collector.close()
-    if not joins and name is not None and report.experiment != name:
-        facts = {"wanted": name, "name": report.experiment}
-        monitor.say(message("the name {wanted} is taken: this is {name}", **facts))
+    if not joins:
+        say_if_taken(name, report.experiment, monitor)
     return report
 
 
