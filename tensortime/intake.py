@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
-from tensortime import fsops
+from tensortime import fsops, statcache
 from tensortime.findings import FileStat
 from tensortime.formats import Digest, Oid, RelPath, text_of
 from tensortime.monitor import Meter, Monitor, OutOfTime
@@ -30,7 +30,6 @@ from tensortime.statcache import (
     UNSETTLED,
     Known,
     StatKey,
-    digest_of,
     is_settled,
 )
 from tensortime.trees import PERMISSIONS, LargeFile, SmallFile
@@ -317,7 +316,7 @@ def keep_small(
     permissions = stat.S_IMODE(read.info.st_mode) & PERMISSIONS
     intake.small[path] = SmallFile(read.oid, read.size, permissions, read.changed)
     if read.settled and is_settled(key, source.now_ns, SMALL_WINDOW_NS):
-        intake.learned[path] = Known(key, read.oid)
+        statcache.note(intake.learned, path, key, read.oid)
 
 
 def take_large(
@@ -382,7 +381,8 @@ def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -
     key = key_of(info)
     if not (stored.settled and key.size == stored.size and is_settled(key, source.now_ns, LARGE_WINDOW_NS)):
         key = key._replace(mtime_ns=UNSETTLED)
-    intake.learned[file.path] = Known(key, bytes.fromhex(stored.digest.removeprefix("blake3:")))
+    identity = bytes.fromhex(stored.digest.removeprefix("blake3:"))
+    statcache.note(intake.learned, file.path, key, identity)
 
 
 def why_not_stored(problem: NoRoom | OutOfTime | OSError, reading: Reading, file: FileStat) -> str:
@@ -398,13 +398,3 @@ def what_stopped(problem: NoRoom | OSError, source: Source, file: FileStat) -> s
         full = problem.errno in fsops.FULL
         return f"no room: {problem.strerror}" if full else reason_of(problem, source, file)
     return f"no room: it needs {problem.size:,} bytes, {problem.free:,} are left beside what is kept free"
-
-
-def take_known(intake: Intake, file: FileStat, known: Known) -> None:
-    """Note a file that has not changed since its bytes were stored."""
-    permissions = stat.S_IMODE(file.mode) & PERMISSIONS
-    if known.large:
-        intake.large[file.path] = LargeFile(digest_of(known.identity), file.size, permissions, file.mtime_ns)
-    else:
-        intake.small[file.path] = SmallFile(known.identity, file.size, permissions)
-    intake.learned[file.path] = known

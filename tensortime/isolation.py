@@ -14,7 +14,16 @@ from tensortime.ignoring import Rules
 from tensortime.monitor import Monitor
 from tensortime.project import Parent, Place, admin_folder
 from tensortime.scan import scan
-from tensortime.statcache import Known, StatCache, StatKey, cache_name, save_cache
+from tensortime.statcache import (
+    Known,
+    StatCache,
+    StatKey,
+    cache_name,
+    identity_in,
+    is_large,
+    note,
+    save_cache,
+)
 from tensortime.store import Store
 from tensortime.worktrees import RUN, claimed, keep_commits, write_marker
 
@@ -55,14 +64,14 @@ def learn(store: Store, target: Target, folder: str) -> None:
         small, large = contents.small.get(one.path), contents.large.get(one.path)
         key = StatKey(one.size, one.mtime_ns, one.ctime_ns, one.inode)
         if small is not None:
-            files[one.path] = Known(key, small.oid)
+            note(files, one.path, key, small.oid)
         elif large is not None:
-            files[one.path] = Known(key, bytes.fromhex(large.digest.removeprefix("blake3:")))
+            note(files, one.path, key, bytes.fromhex(large.digest.removeprefix("blake3:")))
     newest = max((one.ctime_ns for one in found.files), default=0)
     with store.staging() as staging:
         if not goes_on(staging, newest):
             return
-        objects = {known.identity for known in files.values() if not known.large}
+        objects = {identity_in(known) for known in files.values() if not is_large(known)}
         cache = StatCache(files, objects, pack_sizes(store))
         save_cache(store.path(".cache", cache_name(folder)), store.store_id, cache, staging)
 

@@ -64,6 +64,14 @@ SECRET_RULE = "built-in (secret)"
 """How a rule begins that leaves out a file for fear of a secret: such files are named at any depth."""
 
 
+NAMED = REPOSITORIES | LEFTOVERS | SECRETS | {META}
+
+
+def is_ordinary(name: bytes) -> bool:
+    """Whether no built-in rule can speak about an entry called `name`. Runs for every entry of every backup."""
+    return not (name in NAMED or name.endswith(SECRET_END) or name.startswith(SECRET_STARTS))
+
+
 def unconditional_rule(path: bytes, name: bytes) -> str | None:
     """The rule that holds even for a path that was asked for: no restore could put these back."""
     if name == b".git":

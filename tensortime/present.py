@@ -12,7 +12,7 @@ from typing import IO
 
 from blake3 import blake3
 
-from tensortime import fsops
+from tensortime import fsops, statcache
 from tensortime.collector import start_collecting
 from tensortime.commits import outside_facts
 from tensortime.config import Config
@@ -29,7 +29,6 @@ from tensortime.pairs import State, covering, items_of
 from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.scan import scan
-from tensortime.statcache import StatKey, cache_name, load_cache
 from tensortime.store import Store
 from tensortime.trees import PERMISSIONS
 
@@ -102,7 +101,9 @@ class Looks:
         self.source = Source(os.fsencode(place.project), 0, found.followed)
         self.found = {file.path: file for file in found.files}
         self.like, self.large_size = like.items, config.large_size
-        cache = load_cache(store.path(".cache", cache_name(place.project)), store.store_id, {})
+        cache = statcache.load_cache(
+            store.path(".cache", statcache.cache_name(place.project)), store.store_id, {}
+        )
         self.known = cache.files
         self.gone_sizes = {
             item.size for path, item in like.items.items() if item.large and path not in self.found
@@ -114,12 +115,12 @@ class Looks:
         files: dict[RelPath, tuple[bytes | None, int, int]] = {}
         small, large = list[FileStat](), list[FileStat]()
         for file in self.found.values():
-            key = StatKey(file.size, file.mtime_ns, file.ctime_ns, file.inode)
+            key = file.size, file.mtime_ns, file.ctime_ns, file.inode
             is_large, known = self.is_large(file), self.known.get(file.path)
             if is_large:
                 self.large.add(file.path)
-            if known is not None and known.key == key and known.large == is_large:
-                files[file.path] = known.identity, file.size, file.mode & PERMISSIONS
+            if known is not None and statcache.has_key(known, *key) and statcache.is_large(known) == is_large:
+                files[file.path] = statcache.identity_in(known), file.size, file.mode & PERMISSIONS
             elif is_large and not self.may_be_known(file):
                 files[file.path] = None, file.size, file.mode & PERMISSIONS
             else:

@@ -19,6 +19,7 @@ from tensortime.commits import (
     rows_beside,
     write_commit,
 )
+from tensortime.cycles import no_cycle_search
 from tensortime.environment import host_id
 from tensortime.errors import StoreBusy
 from tensortime.findings import Scan
@@ -95,6 +96,7 @@ def publish(
     raise StoreBusy("other backups of {name} keep coming in between", name=name, hint="try again")
 
 
+@no_cycle_search()
 def publish_once(
     session: Session,
     catalog: history.Catalog,

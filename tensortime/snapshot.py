@@ -16,6 +16,7 @@ from dataclasses import replace
 from tensortime import fsops, hardlinks, history, intake
 from tensortime.backlog import Backlog, Duty
 from tensortime.commits import gather, groups_of
+from tensortime.cycles import no_cycle_search
 from tensortime.errors import GitFailed, NoSpace, listing, message
 from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
@@ -33,8 +34,22 @@ from tensortime.reports import QUEUED, BackupReport, Lost, Skipped
 from tensortime.scan import scan
 from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
-from tensortime.statcache import StatCache, StatKey, cache_name, confirmed, digest_of, load_cache, save_cache
+from tensortime.statcache import (
+    LARGE_ID,
+    SMALL_ID,
+    StatCache,
+    cache_name,
+    confirmed,
+    digest_of,
+    has_key,
+    identity_in,
+    is_large,
+    key_in,
+    load_cache,
+    save_cache,
+)
 from tensortime.store import Store
+from tensortime.trees import PERMISSIONS, LargeFile, SmallFile
 from tensortime.withdrawn import read_withdrawn
 
 ANNOUNCED_BYTES = 1_000_000_000
@@ -86,14 +101,16 @@ def back_up_into(
     catalog = history.read_catalog(store.shadow)
     now_ns = os.stat(os.path.join(session.staging, "lock")).st_mtime_ns
     lost, watched = check_hardlinks(session, catalog, now_ns)
-    cache = usable_cache(store, place)
-    if options.rehash:
-        cache.objects.clear()  # every small file is stored again: a pack may have rotted
-    found = find_files(session)
+    with no_cycle_search():
+        cache = usable_cache(store, place)
+        if options.rehash:
+            cache.objects.clear()  # every small file is stored again: a pack may have rotted
+        found = find_files(session)
+        small, large = sort_out(session, taken, found, cache)
     taken.skipped += found.skipped
     source = Source(os.fsencode(place.project), now_ns, found.followed)
     with session.writer() as writer:
-        take_in(session, taken, source, found, cache, writer, backlog)
+        take_in(session, taken, source, (small, large), cache, writer, backlog)
         fresh = gather(writer, cache.objects, taken, found)
         missing = (*taken.skipped, *(Skipped(text_of(path), QUEUED) for path in taken.queued))
         gathered = Gathered(found, taken, fresh, missing, cache.objects)
@@ -261,23 +278,14 @@ def take_in(
     session: Session,
     taken: Intake,
     source: Source,
-    found: Scan,
+    unknown: tuple[list[FileStat], list[FileStat]],
     cache: StatCache,
     writer: PackWriter,
     backlog: Backlog | None,
 ) -> None:
-    """Read every file that the cache does not know; where there is a backlog, it gets the large ones."""
+    """Read the small and large files that the cache does not know; where there is a backlog, it gets the large ones."""
     options, sidecar, monitor = session.options, session.sidecar, session.monitor
-    small: list[FileStat] = []
-    large: list[FileStat] = []
-    for file in found.files:
-        known = None if options.rehash else cache.files.get(file.path)
-        is_large = route(file.size, options.large_size, file.path) is Route.LARGE
-        key = StatKey(file.size, file.mtime_ns, file.ctime_ns, file.inode)
-        if known and known.key == key and known.large == is_large and is_stored(sidecar, known.identity, key):
-            intake.take_known(taken, file, known)
-        else:
-            (large if is_large else small).append(file)
+    small, large = unknown
     room = space_left(session.store, sum(file.size for file in small), options.max_store)
     quick = options.large_until is not None
     now = small if backlog is not None else [*small, *large]
@@ -305,20 +313,47 @@ def take_in(
         )
 
 
+def sort_out(
+    session: Session, taken: Intake, found: Scan, cache: StatCache
+) -> tuple[list[FileStat], list[FileStat]]:
+    """Take in what the cache knows; returns the other files, small and large. Runs for every file: keep it lean."""
+    options, sidecar = session.options, session.sidecar
+    cached = {} if options.rehash else cache.files
+    make, large_size = tuple.__new__, options.large_size
+    small: list[FileStat] = []
+    large: list[FileStat] = []
+    for file in found.files:
+        path, size = file.path, file.size
+        known = cached.get(path)
+        if known is not None and has_key(known, size, file.mtime_ns, file.ctime_ns, file.inode):
+            identity, permissions = identity_in(known), file.mode & PERMISSIONS
+            if len(identity) == SMALL_ID and size < large_size:
+                taken.learned[path] = known
+                # a NamedTuple's own constructor costs three times as much
+                taken.small[path] = make(SmallFile, (identity, size, permissions, False, None))
+                continue
+            in_sidecar = len(identity) == LARGE_ID and route(size, large_size, path) is Route.LARGE
+            if in_sidecar and sidecar.holds(digest_of(identity), size):
+                taken.learned[path] = known
+                taken.large[path] = LargeFile(digest_of(identity), size, permissions, file.mtime_ns)
+                continue
+        (large if route(size, large_size, path) is Route.LARGE else small).append(file)
+    return small, large
+
+
 def moved_or_touched(cache: StatCache) -> Callable[[FileStat], bool]:
     """Tells large files whose bytes are probably stored: the same inode and size, or the same path and size."""
-    sizes = {(known.key.size, known.key.inode) for known in cache.files.values() if known.large}
+    sizes: set[tuple[int, int]] | None = None
 
     def seen_before(file: FileStat) -> bool:
+        nonlocal sizes
+        if sizes is None:
+            keys = (key_in(known) for known in cache.files.values() if is_large(known))
+            sizes = {(key.size, key.inode) for key in keys}
         known = cache.files.get(file.path)
-        return (file.size, file.inode) in sizes or (known is not None and known.key.size == file.size)
+        return (file.size, file.inode) in sizes or (known is not None and key_in(known).size == file.size)
 
     return seen_before
-
-
-def is_stored(sidecar: Sidecar, identity: bytes, key: StatKey) -> bool:
-    """Whether a cached large file's object is still there; small files were checked with the packs."""
-    return len(identity) == 20 or sidecar.holds(digest_of(identity), key.size)
 
 
 def space_left(store: Store, small_bytes: int, max_store: int | None) -> Room:
@@ -423,12 +458,14 @@ def remember(session: Session, cache: StatCache, taken: Intake) -> None:
     if only is not None:
         kept = {p: known for p, known in cache.files.items() if not any(is_under(p, top) for top in only)}
         files = {**kept, **taken.learned}
-    objects = cache.objects
+    objects, packs = cache.objects, pack_sizes(store)
+    if files == cache.files and cache.packs and cache.packs.items() <= packs.items():
+        return  # what is there says it all; the few new ids of this backup's own trees are needed by no other
     if len(objects) > 2 * len(files) + FORGOTTEN_OBJECTS:
-        objects = {known.identity for known in files.values() if not known.large}
+        objects = {identity_in(known) for known in files.values() if not is_large(known)}
     path = store.path(".cache", cache_name(session.place.project))
     with contextlib.suppress(OSError):
-        save_cache(path, store.store_id, StatCache(files, objects, pack_sizes(store)), session.staging)
+        save_cache(path, store.store_id, StatCache(files, objects, packs), session.staging)
 
 
 def remember_later(session: Session, taken: Intake) -> None:

@@ -7,12 +7,13 @@ to be in the store is checked against the packs that are there.
 Layout: MAGIC, BLAKE3 of the rest, then a header line of JSON, fixed records, NUL-separated paths, known ids.
 """
 
+import contextlib
 import json
 import os
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, NewType
 
 from blake3 import blake3
 
@@ -20,7 +21,10 @@ from tensortime.formats import Digest, RelPath
 from tensortime.fsops import read_file, write_atomic
 
 MAGIC = b"tensortime stat cache 1\n"
+KEY = struct.Struct("<QqqQ")
 RECORD = struct.Struct("<QqqQB32s")
+SMALL_ID, LARGE_ID = 20, 32
+"""Bytes of a git blob's id and of a BLAKE3 digest."""
 
 SMALL_WINDOW_NS = 2_000_000_000
 """A file younger than this may change again without a change of its times (FAT counts in 2 s)."""
@@ -43,16 +47,38 @@ class StatKey(NamedTuple):
     inode: int
 
 
-class Known(NamedTuple):
-    """A cached file: its key, and the raw id of its bytes (20 bytes: git's blob; 32: BLAKE3)."""
+Known = NewType("Known", bytes)
+"""A cached file: one RECORD, as it stands in the file. A million of them are loaded and compared at each backup, and
+bytes cost a third of the time and the memory of what they stand for."""
 
-    key: StatKey
-    identity: bytes
 
-    @property
-    def large(self) -> bool:
-        """Whether the bytes lie in the sidecar."""
-        return len(self.identity) == 32
+def key_in(known: Known) -> StatKey:
+    """The stat that a cached file had."""
+    return StatKey._make(KEY.unpack_from(known))
+
+
+def has_key(known: Known, size: int, mtime_ns: int, ctime_ns: int, inode: int) -> bool:
+    """Whether a cached file had this stat."""
+    try:
+        return known.startswith(KEY.pack(size, mtime_ns, ctime_ns, inode))
+    except struct.error:
+        return False  # a time that no record can hold
+
+
+def identity_in(known: Known) -> bytes:
+    """The raw id of a cached file's bytes: SMALL_ID bytes (git's blob) or LARGE_ID (BLAKE3)."""
+    return known[KEY.size + 1 : KEY.size + 1 + known[KEY.size]]
+
+
+def is_large(known: Known) -> bool:
+    """Whether the bytes of a cached file lie in the sidecar."""
+    return known[KEY.size] == LARGE_ID
+
+
+def note(files: dict[RelPath, Known], path: RelPath, key: StatKey, identity: bytes) -> None:
+    """Put a file among the cached ones, unless its times do not fit into 64 bits (years 1678 to 2262)."""
+    with contextlib.suppress(struct.error):
+        files[path] = Known(RECORD.pack(*key, len(identity), identity))
 
 
 @dataclass
@@ -107,15 +133,16 @@ def decode_cache(body: bytes, store_id: str) -> StatCache:
         return StatCache()
     end = header["files"] * RECORD.size
     names_end = end + header["names"]
+    records, ids = rest[:end], rest[names_end:]
+    if not {*records[KEY.size :: RECORD.size]} <= {SMALL_ID, LARGE_ID}:
+        raise ValueError("an id of another length")
     paths = rest[end:names_end].split(b"\0") if header["files"] else []
+    starts = range(0, end, RECORD.size)
     files = {
-        RelPath(path): Known(StatKey(size, mtime, ctime, inode), identity[:length])
-        for path, (size, mtime, ctime, inode, length, identity) in zip(
-            paths, RECORD.iter_unpack(rest[:end]), strict=True
-        )
+        RelPath(path): Known(records[start : start + RECORD.size])
+        for path, start in zip(paths, starts, strict=True)
     }
-    ids = rest[names_end:]
-    objects = {ids[i : i + 20] for i in range(0, len(ids), 20)}
+    objects = {ids[start : start + SMALL_ID] for start in range(0, len(ids), SMALL_ID)}
     return StatCache(files, objects, header["packs"])
 
 
@@ -128,29 +155,15 @@ def save_cache(path: str, store_id: str, cache: StatCache, staging: str) -> None
 def encode_cache(cache: StatCache, store_id: str) -> bytes:
     """The bytes after the checksum."""
     names = b"\0".join(cache.files)
-    records = b"".join(
-        RECORD.pack(key.size, key.mtime_ns, key.ctime_ns, key.inode, len(identity), identity)
-        for key, identity in cache.files.values()
-        if fits(key)
-    )
-    if len(records) != RECORD.size * len(cache.files):
-        return encode_cache(StatCache(without_odd_times(cache.files), cache.objects, cache.packs), store_id)
     header = {"store": store_id, "files": len(cache.files), "names": len(names), "packs": cache.packs}
-    return json.dumps(header).encode() + b"\n" + records + names + b"".join(sorted(cache.objects))
-
-
-def fits(key: StatKey) -> bool:
-    """Whether the times fit into 64 bits (years 1678 to 2262)."""
-    return min(key.mtime_ns, key.ctime_ns) >= -(1 << 63) and max(key.mtime_ns, key.ctime_ns) < 1 << 63
-
-
-def without_odd_times(files: Mapping[RelPath, Known]) -> dict[RelPath, Known]:
-    """Only the entries that the record can hold."""
-    return {path: known for path, known in files.items() if fits(known.key)}
+    parts = json.dumps(header).encode(), b"\n", *cache.files.values(), names, *cache.objects
+    return b"".join(parts)
 
 
 def confirmed(cache: StatCache, present: Iterable[bytes]) -> StatCache:
     """A cache that knows what is `present`, and of its small files those that are."""
     objects = set(present)
-    files = {path: known for path, known in cache.files.items() if known.large or known.identity in objects}
+    files = {
+        path: known for path, known in cache.files.items() if is_large(known) or identity_in(known) in objects
+    }
     return StatCache(files, objects)

@@ -24,6 +24,7 @@ from tensortime.policy import (
     SECRET_RULE,
     VIRTUAL_ENVIRONMENT,
     VIRTUAL_ENVIRONMENT_MARKS,
+    is_ordinary,
 )
 from tensortime.reports import Ignored, Skipped
 
@@ -191,16 +192,17 @@ class Walk:
     def take_entries(self, folder: Pending, fd: int, entries: list["os.DirEntry[str]"], index: int) -> None:
         """Decide about each entry of a folder. Runs for every file of every backup: keep it lean."""
         prefix = folder.path + b"/" if folder.path else b""
-        decide, files, make = folder.rules.decide, self.files, tuple.__new__
+        rules, files, make = folder.rules, self.files, tuple.__new__
         for entry in entries:
             name = entry.name.encode(ENCODING, "surrogateescape")
             path = prefix + name
             try:
-                is_folder = entry.is_dir(follow_symlinks=False)
-                rule = decide(path, name, is_folder)
-                if rule is not None:
-                    self.leave_out(path, name, rule, is_folder, fd)
-                    continue
+                if rules.everything or not is_ordinary(name):
+                    is_folder = entry.is_dir(follow_symlinks=False)
+                    rule = rules.decide(path, name, is_folder)
+                    if rule is not None:
+                        self.leave_out(path, name, rule, is_folder, fd)
+                        continue
                 info = entry.stat(follow_symlinks=False)
             except OSError as problem:
                 self.skip(path, problem)

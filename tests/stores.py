@@ -15,7 +15,7 @@ from tensortime.manifest import FILE, Manifest, ManifestEntry
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
 from tensortime.store import Store, create_store, open_store
 from tensortime.trailers import BackupFacts, encode_message
-from tensortime.trees import MODE_FILE, GitEntry, Layout, meta_files, write_object, write_tree
+from tensortime.trees import MODE_FILE, Layout, meta_files, row_of, write_object, write_tree
 
 Row = Mapping[str, object]
 
@@ -42,7 +42,9 @@ def forge(
     known: set[bytes] = set()
     with PackWriter(store.path(".shadow", "objects", "pack"), store.path(".tmp")) as writer:
         git = {
-            RelPath(path): GitEntry(modes.get(path, MODE_FILE), write_object(writer, known, Kind.BLOB, data))
+            RelPath(path): row_of(
+                RelPath(path), modes.get(path, MODE_FILE), write_object(writer, known, Kind.BLOB, data)
+            )
             for path, data in (files or {}).items()
         }
         top = write_tree(writer, known, Layout(git, Manifest({})), meta)
@@ -78,7 +80,9 @@ class Bulk:
     ) -> str:
         """One backup of these files (bytes of the small and of the large ones); returns its commit."""
         git = {
-            RelPath(path): GitEntry(MODE_FILE, write_object(self.writer, self.known, Kind.BLOB, data))
+            RelPath(path): row_of(
+                RelPath(path), MODE_FILE, write_object(self.writer, self.known, Kind.BLOB, data)
+            )
             for path, data in small.items()
         }
         rows = {RelPath(path): self.entry(RelPath(path), data) for path, data in (large or {}).items()}

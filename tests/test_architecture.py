@@ -54,7 +54,7 @@ LAYERS = """
     outputlog  console
     gitcommand  redaction  messages  packreader  withdrawn  condemned  refusals  bundle  closeness
     errors  formats  fsops  packs  ranks  chinese  commandline  verbs  landmarks  credentials  tables  processes  reflocks
-    arrays  gaps  relay
+    arrays  gaps  relay  cycles
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
 

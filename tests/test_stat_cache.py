@@ -18,7 +18,7 @@ from builders import Tree, assert_same_tree, noise
 from tensortime import api, intake, statcache
 from tensortime.folding import pack_sizes
 from tensortime.formats import RelPath
-from tensortime.statcache import LARGE_WINDOW_NS, SMALL_WINDOW_NS, UNSETTLED, Known, StatCache, StatKey
+from tensortime.statcache import LARGE_WINDOW_NS, SMALL_WINDOW_NS, UNSETTLED, StatCache, StatKey
 from tensortime.store import open_store
 
 LARGE = 2 << 20
@@ -91,7 +91,7 @@ def test_a_young_file_is_not_believed(tmp_path: Path) -> None:
     api.backup(directory=tree.root)
     files = cache_of(tree.root).files
     assert RelPath(b"train.py") not in files
-    assert files[RelPath(b"data/model.bin")].key.mtime_ns == UNSETTLED
+    assert statcache.key_in(files[RelPath(b"data/model.bin")]).mtime_ns == UNSETTLED
 
 
 @pytest.mark.usefixtures("clock_ahead")
@@ -114,7 +114,7 @@ def forge_stats(project: Path) -> None:
     cache = cache_of(project)
     for path, known in list(cache.files.items()):
         info = os.lstat(os.fsencode(project) + b"/" + path)
-        cache.files[path] = Known(intake.key_of(info), known.identity)
+        statcache.note(cache.files, path, intake.key_of(info), statcache.identity_in(known))
     body = statcache.encode_cache(cache, store_id(project))
     cache_file(project).write_bytes(statcache.MAGIC + blake3(body).digest() + body)
 
