@@ -12,8 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from tensortime import fsops, hardlinks
+from tensortime.cycles import no_cycle_search
 from tensortime.destination import discard, refuse_taken, remove_stale
 from tensortime.errors import (
     Damaged,
@@ -25,7 +27,7 @@ from tensortime.errors import (
 )
 from tensortime.formats import META, Digest, RelPath, goes_into_git, text_of
 from tensortime.history import Target, manifest_of, read_meta, run_of, skipped_in
-from tensortime.intake import THREADS, in_threads
+from tensortime.intake import THREADS, in_threads, read_bytes
 from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, Manifest, ManifestEntry
 from tensortime.monitor import Meter, Monitor
 from tensortime.packs import Kind, object_id
@@ -64,16 +66,18 @@ class Plan:
         """The files that changed while they were backed up."""
         return tuple(text_of(entry.path) for entry in self.entries if entry.changed)
 
-    @property
+    @cached_property
     def entries(self) -> Sequence[ManifestEntry]:
         """The manifest's entries by path: folders before what is in them."""
         return [self.manifest.entries[path] for path in sorted(self.manifest.entries)]
 
+    @cached_property
     def size(self) -> int:
         """Bytes of all files."""
         small = sum(item.size for item in self.items if item.mode != MODE_LINK and not is_meta(item.path))
         return small + sum(entry.size or 0 for entry in self.manifest.large())
 
+    @cached_property
     def files(self) -> int:
         """How many files, links included."""
         small = sum(1 for item in self.items if item.mode != MODE_FOLDER and not is_meta(item.path))
@@ -85,6 +89,7 @@ def is_meta(path: bytes) -> bool:
     return path == META or path.startswith(META + b"/")
 
 
+@no_cycle_search()
 def read_plan(store: Store, target: Target) -> Plan:
     """A backup's paths, without asking whether all of it can come back."""
     items = store.shadow.tree(target.commit)
@@ -168,20 +173,25 @@ def build(
     monitor: Monitor,
 ) -> RestoreReport:
     """Fill `partial` and rename it."""
-    monitor.begin("place", plan.files(), plan.size())
-    check_out(store, target, plan, partial, monitor)
-    admin = read_record(partial)
-    if admin is None:
-        raise GitFailed("git made no worktree at {path}", path=partial)
-    write_marker(admin, target)
+    monitor.begin("place", plan.files, plan.size)
+    admin = make_worktree(store, target, plan, partial)
     root = fsops.open_folder(partial)
     try:
-        placed = place_all(store, root, plan, how, monitor)
-        give_modes(root, plan)
-        check_small(root, plan, monitor)
+        # What git finds there already it does not make: two who make the same folder would get into each other's way.
+        make_folders(root, plan)
+        with ThreadPoolExecutor(1, "tensortime") as pool:
+            small = pool.submit(check_out, store, admin, plan, partial)
+            placed = place_all(store, root, plan, how, monitor)
+            # git says nothing meanwhile: let whoever watches see that something happens.
+            while not wait([small], timeout=REDRAW_SECONDS).done:
+                monitor.advance(0, 0)
+            small.result()
+            give_modes(root, plan)
+            refreshed = pool.submit(store.shadow.refresh_index, admin, partial)
+            check_small(root, plan, monitor)
+            refreshed.result()
     finally:
         os.close(root)
-    store.shadow.run("update-index", "-q", "--refresh", git_dir=admin, work_tree=partial, accept=(0, 1))
     link_worktree(store, admin, partial, destination, project)
     if plan.manifest.root_mode is not None:
         os.chmod(partial, plan.manifest.root_mode & RESTORED_BITS)
@@ -193,8 +203,8 @@ def build(
         target.experiment.name,
         target.commit,
         destination,
-        plan.files(),
-        plan.size(),
+        plan.files,
+        plan.size,
         dict(placed),
         plain,
         plan.skipped,
@@ -202,30 +212,41 @@ def build(
     )
 
 
-def check_out(store: Store, target: Target, plan: Plan, partial: str, monitor: Monitor) -> None:
-    """Let git make the worktree, in a folder that we make: what speaks against the place is said by the system."""
+def make_worktree(store: Store, target: Target, plan: Plan, partial: str) -> str:
+    """Let git make a worktree without files, in a folder that we make: what speaks against the place is said by the
+    system. Returns its record."""
     os.makedirs(os.path.dirname(partial), exist_ok=True)
     os.mkdir(partial)
     os.chmod(partial, 0o777 & ~plan.manifest.umask)
-    with ThreadPoolExecutor(1, "tensortime") as pool:
-        words = (os.fsencode(partial), target.commit, plan.manifest.umask)
-        checkout = pool.submit(store.shadow.add_worktree, *words)
-        # git says nothing meanwhile: let whoever watches see that something happens.
-        while not wait([checkout], timeout=REDRAW_SECONDS).done:
-            monitor.advance(0, 0)
-        checkout.result()
+    store.shadow.add_worktree(os.fsencode(partial), target.commit, plan.manifest.umask)
+    admin = read_record(partial)
+    if admin is None:
+        raise GitFailed("git made no worktree at {path}", path=partial)
+    write_marker(admin, target)
+    return admin
+
+
+def check_out(store: Store, admin: str, plan: Plan, partial: str) -> None:
+    """Let git write the small files."""
+    store.shadow.fill_worktree(admin, partial, plan.manifest.umask)
+
+
+def make_folders(root: int, plan: Plan) -> None:
+    """The folders and links of the manifest, and the folders around large files."""
+    umask = plan.manifest.umask
+    for entry in plan.entries:
+        if entry.kind in (FOLDER, SYMLINK):
+            place_plain(root, entry, umask)
+    for folder in sorted({entry.path.rpartition(b"/")[0] for entry in plan.entries if entry.kind == FILE}):
+        if folder:
+            with parent_of(root, RelPath(folder), umask) as (above, name):
+                make_folder(above, name, umask)
 
 
 def place_all(store: Store, root: int, plan: Plan, how: str, monitor: Monitor) -> Counter[str]:
-    """Folders and links of the manifest, then all large files, in threads; counts the methods."""
+    """All large files, in threads; counts the methods."""
     sidecar, umask = store.sidecar(), plan.manifest.umask
-    large = []
-    for entry in plan.entries:
-        if entry.kind == FILE:
-            large.append(entry)
-        elif entry.kind in (FOLDER, SYMLINK):
-            place_plain(root, entry, umask)
-
+    large = [entry for entry in plan.entries if entry.kind == FILE]
     lock, stop = threading.Lock(), threading.Event()
 
     def place(entry: ManifestEntry) -> str:
@@ -326,16 +347,13 @@ def give_modes(root: int, plan: Plan) -> None:
 def check_small(root: int, plan: Plan, monitor: Monitor) -> None:
     """Read back what git wrote: git itself does not compare a file with its id at checkout."""
     items = [item for item in plan.items if item.mode != MODE_FOLDER]
-    batches = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-
-    def check(batch: list[TreeItem]) -> RelPath | None:
-        return next((item.path for item in batch if not is_right(root, item)), None)
-
-    with ThreadPoolExecutor(THREADS, "tensortime") as pool:
-        for batch, wrong in zip(batches, in_threads(pool, check, batches, 2 * THREADS), strict=True):
-            if wrong is not None:
-                raise Damaged("{path} cannot come back: the store holds other bytes", path=text_of(wrong))
-            monitor.advance(len(batch), sum(item.size for item in batch))
+    for start in range(0, len(items), BATCH):
+        batch = items[start : start + BATCH]
+        # In one thread: beside git, which refreshes its index, more of them are no faster.
+        wrong = next((item.path for item in batch if not is_right(root, item)), None)
+        if wrong is not None:
+            raise Damaged("{path} cannot come back: the store holds other bytes", path=text_of(wrong))
+        monitor.advance(len(batch), sum(item.size for item in batch))
 
 
 def is_right(root: int, item: TreeItem) -> bool:
@@ -343,13 +361,19 @@ def is_right(root: int, item: TreeItem) -> bool:
     # From the open folder: with the folder's own path in front, the longest paths are too long for the kernel.
     if item.mode == MODE_LINK:
         return object_id(Kind.BLOB, os.readlink(item.path, dir_fd=root)) == item.oid
-    return object_id(Kind.BLOB, fsops.read_file(item.path, dir_fd=root)) == item.oid
+    fd = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=root)
+    try:
+        return object_id(Kind.BLOB, read_bytes(fd, item.size + 1)) == item.oid
+    finally:
+        os.close(fd)
 
 
 def explain(problem: BaseException, store: Store, plan: Plan, destination: str) -> BaseException:
     """The error that a person can act on. git does not always say that a disk is full; then there is too little room."""
-    if isinstance(problem, GitFailed | NoSpace):
-        needs = ((os.path.dirname(destination), plan.size()), (store.folder, RECORD_BYTES))
+    full = isinstance(problem, OSError) and problem.errno in fsops.FULL
+    if full or isinstance(problem, GitFailed | NoSpace):
+        said = problem.strerror if isinstance(problem, OSError) else str(problem)
+        needs = ((os.path.dirname(destination), plan.size), (store.folder, RECORD_BYTES))
         for folder, needed in needs:
             free = fsops.free_space(folder)[0] if os.path.isdir(folder) else needed
             if free < needed:
@@ -358,11 +382,11 @@ def explain(problem: BaseException, store: Store, plan: Plan, destination: str) 
                     path=destination,
                     needed=needed,
                     free=free,
-                    problem=str(problem),
+                    problem=said,
                     hint="name a destination on another disk; tensortime du and gc show and free what backups take",
                 )
     if isinstance(problem, OSError):
-        if problem.errno in fsops.FULL:
+        if full:
             return NoSpace("no room for {path}: {problem}", path=destination, problem=problem.strerror)
         return StoreUnusable("{path} cannot be made: {problem}", path=destination, problem=problem.strerror)
     return problem

@@ -63,7 +63,7 @@ class Parcel:
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return self.plan.size() + sum(self.older.values())
+        return self.plan.size + sum(self.older.values())
 
 
 def export(
@@ -82,7 +82,7 @@ def export(
         facts = read_facts(store.shadow, target.commit)
         parcel = Parcel(target, plan, facts, os.path.basename(file), older_objects(store, target, plan))
         with staged_beside(file, parcel.size) as staging:
-            monitor.begin("export", plan.files() + len(parcel.older), parcel.size)
+            monitor.begin("export", plan.files + len(parcel.older), parcel.size)
             staged = os.path.join(staging, "file")
             bundle = create_bundle(staged, kind)
             unlisted = write_members(bundle, store, parcel, staging, languages, monitor)
@@ -94,8 +94,8 @@ def export(
         target.commit,
         file,
         target.number,
-        plan.files(),
-        plan.size(),
+        plan.files,
+        plan.size,
         size,
         unlisted,
         plan.skipped,
@@ -321,8 +321,8 @@ def header(parcel: Parcel, unlisted: Sequence[str]) -> bytes:
         "note": parcel.facts.note,
         "time": iso_time(parcel.facts.time_ns),
         "tags": list(target.experiment.tags),
-        "files": parcel.plan.files(),
-        "bytes": parcel.plan.size(),
+        "files": parcel.plan.files,
+        "bytes": parcel.plan.size,
         "not_in_project": [encode_path(bytes_of(path)) for path in unlisted],
     }
     return json.dumps(facts, indent=1).encode() + b"\n"

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 import time
+from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -157,12 +158,12 @@ class Shadow:
         return done
 
     def add_worktree(self, path: bytes, commit: Oid, umask: int) -> None:
-        """Make a worktree of a commit at `path`.
+        """Make a worktree of a commit at `path`, without its files.
 
         git looks at the records of all worktrees for that, before it makes anything, and dies of one whose
         `commondir` another git has made and not yet written: then once more.
         """
-        words = ("worktree", "add", "--quiet", "--detach", path, commit)
+        words = ("worktree", "add", "--quiet", "--detach", "--no-checkout", path, commit)
         for _ in range(LOOKS):
             done = self.run(*words, umask=umask, accept=(0, 128))
             if done.returncode == 0:
@@ -171,6 +172,15 @@ class Shadow:
                 raise failure(words, done, self.git_dir)
             time.sleep(0.05)
         self.run(*words, umask=umask)
+
+    def fill_worktree(self, admin: str, path: str, umask: int) -> None:
+        """Write the files of a new worktree, whose record is `admin`."""
+        words = ("read-tree", "--reset", "-u", "HEAD")
+        self.run(*words, git_dir=admin, work_tree=path, umask=umask)
+
+    def refresh_index(self, admin: str, path: str) -> None:
+        """Let git look at the times of a worktree's files, so that `git status` need not read them."""
+        self.run("update-index", "-q", "--refresh", git_dir=admin, work_tree=path, accept=(0, 1))
 
     def refs(self, *prefixes: str) -> RefList:
         """All refs under these prefixes with their commits, in one process."""
@@ -352,7 +362,7 @@ def tree_item(line: bytes) -> TreeItem:
     mode, _, oid, size = head.split()
     # A folder has no size, and that of a file whose bytes are gone is `BAD`: who reads them finds the damage.
     known = int(size) if size.isdigit() else 0
-    return TreeItem(int(mode, 8), bytes.fromhex(oid.decode()), known, checked(path))
+    return TreeItem(int(mode, 8), unhexlify(oid), known, checked(path))
 
 
 def checked(path: bytes) -> RelPath:

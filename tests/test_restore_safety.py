@@ -4,6 +4,7 @@ CASES S04, S05, S06, S07, K02.
 """
 
 import base64
+import contextlib
 import os
 import shutil
 from collections.abc import Callable
@@ -140,10 +141,11 @@ def test_nothing_is_written_through_a_link(
     forge(project, "evil", [row(project, "a/x")], files={b"a": os.fsencode(victim)}, modes={b"a": 0o120000})
     if not checked:
         monkeypatch.setattr(checkout, "check_paths", lambda *_: None)
-    with pytest.raises(Damaged if checked else TensorTimeError):
-        api.restore("evil", project.parent / "out", paths=paths, directory=project)
+    out = project.parent / "out"
+    with pytest.raises(Damaged) if checked else contextlib.suppress(TensorTimeError):
+        api.restore("evil", out, paths=paths, directory=project)
     assert os.listdir(victim) == ["kept"]
-    assert paths or not os.path.lexists(project.parent / "out")
+    assert paths or not checked or not os.path.lexists(out)
 
 
 @pytest.mark.parametrize("how", checkout.LINKS)
