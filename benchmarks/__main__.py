@@ -1,61 +1,180 @@
-"""`python -m benchmarks`: install the tools, measure, write the report. `make bench`, `make bench-quick`."""
+"""`python -m benchmarks`: install the tools, measure, write the report. `make bench`, `make bench-quick`.
+
+What is measured is kept in `numbers.json` part by part (a tree, a scenario): a long benchmark can run in pieces, each
+of which replaces its parts, and the page is written from all of them.
+"""
 
 import argparse
-import json
+import shutil
 import sys
 import tempfile
-from dataclasses import asdict
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.report import chart, page
-from benchmarks.rounds import install, measure
-from benchmarks.tools import TOOLS
-from benchmarks.trees import TREES
+from benchmarks.chart import chart
+from benchmarks.measures import seconds
+from benchmarks.numbers import (
+    BASE,
+    OURS,
+    STEPS,
+    TITLES,
+    Numbers,
+    TreePart,
+    conditions,
+    read_numbers,
+    write_numbers,
+)
+from benchmarks.report import page
+from benchmarks.rounds import FAILURES, install, measure
+from benchmarks.scenarios import SCENARIOS, measure_scenario
+from benchmarks.targets import judge
+from benchmarks.tools import TOOLS, Tool
+from benchmarks.trees import TREES, Tree
 
-FULL = ("code", "many", "images", "huge")
 TOP = Path(__file__).parent.parent
+QUICK_SCENARIOS = ("import",)
 
 
 def say(line: str) -> None:
-    """Progress, on stderr."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a program, not the library
+    """Progress, on stderr, with the time."""
+    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)  # noqa: T201 - a program, not the library
 
 
 def main() -> int:
     """Parse, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    options = parsed()
+    path = options.out / "numbers.json"
+    if options.quick:
+        numbers = Numbers()
+        measure_all(options, ["quick"], QUICK_SCENARIOS, numbers, None)
+        print(quick_report(numbers))  # noqa: T201 - a program, not the library
+        return 0
+    numbers = read_numbers(path)
+    if not options.report:
+        every = options.trees is None and options.scenarios is None
+        trees = [name for name in TREES if name != "quick"] if every else (options.trees or [])
+        measure_all(options, trees, list(SCENARIOS) if every else (options.scenarios or []), numbers, path)
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "README.md").write_text(page(numbers))
+    (options.out / "benchmark.svg").write_text(chart(numbers))
+    say(f"written: {options.out}")
+    for one in judge(numbers):
+        if one.met is False and one.measured:
+            say(f"missed: {one.target.name}: {one.measured.text}")
+    return 0
+
+
+def parsed() -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
         "--quick", action="store_true", help="one small tree, 3 rounds, to the terminal alone"
     )
-    parser.add_argument("--trees", nargs="+", choices=TREES, default=None)
+    parser.add_argument(
+        "--trees", nargs="+", choices=TREES, help="these trees (and --scenarios) instead of all"
+    )
+    parser.add_argument("--scenarios", nargs="+", choices=SCENARIOS, help="these scenarios instead of all")
+    parser.add_argument(
+        "--report", action="store_true", help="write page and picture from numbers.json again"
+    )
     parser.add_argument("--tools", nargs="+", choices=TOOLS, default=list(TOOLS))
     parser.add_argument("--rounds", type=int, default=None)
-    parser.add_argument("--folder", type=Path, help="on the disk to be measured; default: build/bench")
+    parser.add_argument("--scale", type=float, default=1, help="of all sizes; less than 1 is no result")
+    parser.add_argument(
+        "--folder", type=Path, default=TOP / "build" / "bench", help="on the disk to be measured"
+    )
     parser.add_argument("--out", type=Path, default=TOP / "docs" / "benchmarks")
     options = parser.parse_args()
-    rounds = options.rounds or (3 if options.quick else 5)
-    folder = options.folder or TOP / "build" / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
+    options.rounds = options.rounds or (3 if options.quick else 5)
+    return options
+
+
+def measure_all(
+    options: argparse.Namespace,
+    trees: Sequence[str],
+    scenarios: Sequence[str],
+    numbers: Numbers,
+    path: Path | None,
+) -> None:
+    """Measure part by part; each is kept as soon as it is there. One that cannot be measured says why."""
+    options.folder.mkdir(parents=True, exist_ok=True)
     tools = [TOOLS[name] for name in options.tools]
-    missing = install(tools, TOP / "build" / "bench-tools", say)
-    present = [tool for tool in tools if tool.name not in missing]
-    versions = {tool.name: tool.version() for tool in present}
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        results = {
-            name: measure(TREES[name], present, rounds, Path(scratch), say)
-            for name in options.trees or (("quick",) if options.quick else FULL)
-        }
-    report = page(results, versions, missing, rounds, folder)
-    if options.quick:
-        print(report)  # noqa: T201 - a program, not the library
-        return 0
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "README.md").write_text(report)
-    (options.out / "benchmark.svg").write_text(chart(results))
-    numbers = {tree: {tool: asdict(one) for tool, one in found.items()} for tree, found in results.items()}
-    (options.out / "numbers.json").write_text(json.dumps(numbers, indent=1) + "\n")
-    say(f"written: {options.out}")
-    return 0
+    versions: Mapping[str, str] = {}
+    missing: Mapping[str, str] = {}
+    if trees:
+        versions, missing = install(tools, TOP / "build" / "bench-tools", say)
+    for name in scenarios:
+        problem = no_room(options.folder, SCENARIOS[name].room * options.scale)
+        part = measure_scenario(name, options.rounds, options.folder, say, options.scale, problem)
+        numbers.scenarios[name] = part
+        if path:
+            write_numbers(numbers, path)
+    for name in trees:
+        tree = TREES[name]
+        present = [tool for tool in tools if tool.name in versions and tool.name in (tree.tools or versions)]
+        wanted = {tool: why for tool, why in missing.items() if tool in (tree.tools or missing)}
+        numbers.trees[name] = measure_tree(tree, present, options)
+        numbers.trees[name].missing = wanted
+        numbers.trees[name].versions = {tool.name: versions[tool.name] for tool in present}
+        if path:
+            write_numbers(numbers, path)
+
+
+def measure_tree(tree: Tree, tools: list[Tool], options: argparse.Namespace) -> TreePart:
+    """One tree, in a folder that is removed again."""
+    folder = tree.place or options.folder
+    part = TreePart(conditions(folder, options.rounds, options.scale))
+    part.problem = no_room(folder, tree.room * options.scale)
+    if part.problem:
+        say(f"{tree.name}: not measured: {part.problem}")
+        return part
+    with tempfile.TemporaryDirectory(dir=folder, prefix="bench-") as scratch:
+        try:
+            part.results = measure(tree, tools, options.rounds, Path(scratch), say, options.scale)
+        except FAILURES as problem:
+            part.problem = str(problem)
+            say(f"{tree.name}: not measured: {problem}")
+    return part
+
+
+def no_room(folder: Path, wanted: float) -> str:
+    """Why something so large cannot be measured there; empty where it can."""
+    free = shutil.disk_usage(folder).free
+    if free >= wanted:
+        return ""
+    return f"{wanted / 1e9:.0f} GB of disk are needed, {free / 1e9:.0f} GB are free"
+
+
+def quick_report(numbers: Numbers) -> str:
+    """For the terminal: seconds of each tool, and the targets that were measured."""
+    part = numbers.trees["quick"]
+    lines = [
+        f"{TREES['quick'].about}; medians of {part.conditions.rounds} rounds, {part.conditions.file_system}"
+    ]
+    lines += [f"{'':18}" + "".join(f"{TITLES[step]:>17}" for step in STEPS)]
+    base = part.results.get(BASE)
+    for tool, result in part.results.items():
+        had = len(result.seconds["restore"])
+        name = tool + (f" (n={had})" if had != part.conditions.rounds else "")
+        cells = [
+            f"{seconds(median)} {median / reference if (reference := base and base.median(step)) else 0:5.2f} x"
+            for step in STEPS
+            if (median := result.median(step))
+        ]
+        marked = f"* {name}" if tool == OURS else f"  {name}"
+        lines.append(
+            f"{marked:18}"
+            + ("".join(f"{one:>17}" for one in cells))
+            + (f"  {result.problem}" if result.problem else "")
+        )
+    lines += [f"  {tool}: missing: {why}" for tool, why in part.missing.items()]
+    lines += [
+        f"{one.target.work}: {one.measured.text}: {'met' if one.met else 'MISSED'} ({one.target.goal})"
+        for one in judge(numbers)
+        if one.measured
+    ]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -1,148 +1,183 @@
-"""From numbers to a page: a table a tree and a bar chart, with the machine they come from."""
+"""From numbers to a page: the targets first, then the picture, then a table a tree, and the machine that they come from."""
 
-import os
-import platform
-import subprocess
-from collections.abc import Mapping
-from datetime import date
+import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from xml.sax.saxutils import escape
 
-from benchmarks.rounds import STEPS, Result
+from benchmarks.measures import seconds
+from benchmarks.numbers import BASE, OURS, STEPS, TITLES, Conditions, Numbers, Result, TreePart
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.targets import Verdict, judge
 from benchmarks.trees import TREES
 
-TITLES = {"first": "first backup", "again": "unchanged", "changed": "after a change", "restore": "restore"}
-BASE = "cp -r"
-OURS = "tensortime"
+BOUNDS = Path(__file__).with_name("bounds.toml")
+"""What bounds a missed target, and what was tried: sentences, by the target's name."""
+
+NOTE = """Every backup and restore is a whole process, followed by `sync -f` of what it wrote, and its source is in the page cache: of
+*huge* all that fits. Within a round the tools run one after the other, in an order that turns. Seconds are medians, in
+brackets the fastest and the slowest round; `x` is the ratio to `cp -r` in the same run. `n=2` marks a tool that had fewer
+rounds than the others, as it takes long and no target compares it. Peak memory is that of the largest process; up to
+about 30 MB it is the benchmark's own, as the kernel counts from the fork on. On disk: the store after each backup (of `cp -r`
+and 0.1.0 three whole copies). A large file that was written less than a minute ago is read again by the next backup of
+tensortime, whatever its times say: some of its unchanged backups of *code* include that."""
 
 
-def machine(folder: Path) -> list[str]:
-    """What the numbers depend on."""
-    cpu = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if "model name" in line
-        ),
-        platform.processor(),
-    )
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    system = subprocess.run(
-        ["stat", "-f", "-c", "%T", folder], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    return [
-        f"{cpu}, {os.cpu_count()} cores, {memory / 1e9:.0f} GB of memory",
-        f"file system {system}, Linux {platform.release()}, Python {platform.python_version()}",
-    ]
-
-
-def page(
-    results: Mapping[str, Mapping[str, Result]],
-    versions: Mapping[str, str],
-    missing: Mapping[str, str],
-    rounds: int,
-    folder: Path,
-) -> str:
-    """The report in markdown."""
+def page(numbers: Numbers) -> str:
+    """The whole page in markdown."""
     lines = [
         "# What it costs",
         "",
-        f"Measured on {date.today().isoformat()} with `make bench`, {rounds} rounds, the tools in turn within each round.",
-        "Every step is a whole process followed by `sync -f` of what it wrote; the source is in the page cache. Seconds are",
-        "medians, in brackets the fastest and slowest round; `x` is the ratio to `cp -r` in the same run.",
-        "",
-        *(f"* {line}" for line in machine(folder)),
-        "* " + ", ".join(f"{name} {version}".strip() for name, version in versions.items()),
-        *(f"* **missing**: {name}: {why}" for name, why in missing.items()),
-        "",
-        "![first backup and restore](benchmark.svg)",
+        "Measured with `make bench`; `numbers.json` beside this page has all numbers.",
     ]
-    for name, found in results.items():
-        lines += ["", f"## {name}: {TREES[name].about}", "", *table(found)]
+    lines += ["", *machines(numbers), "", "## Targets", "", *targets(judge(numbers), numbers)]
+    if any(part.results for part in numbers.trees.values()):
+        lines += [
+            "",
+            "## Beside what one would use instead",
+            "",
+            f"![{picture_in_words(numbers)}](benchmark.svg)",
+        ]
+        lines += ["", NOTE]
+    for name, part in in_order(numbers.trees):
+        lines += ["", f"### {name}: {TREES[name].about}{at_scale(part.conditions)}", "", *tree_lines(part)]
+    lines += ["", "## When each was measured", "", *(f"* {line}" for line in dates(numbers))]
     return "\n".join(lines) + "\n"
 
 
-def table(found: Mapping[str, Result]) -> list[str]:
+def all_conditions(numbers: Numbers) -> list[Conditions]:
+    """Those of all parts."""
+    trees = [part.conditions for part in numbers.trees.values()]
+    return trees + [part.conditions for part in numbers.scenarios.values()]
+
+
+def machines(numbers: Numbers) -> list[str]:
+    """The machine and the versions; more than one where parts come from different ones."""
+    found = all_conditions(numbers)
+    lines = [
+        f"* {', '.join(dict.fromkeys(getattr(one, field) for one in found))}"
+        for field in ("machine", "system")
+    ]
+    versions: dict[str, str] = {}
+    missing: dict[str, str] = {}
+    for part in numbers.trees.values():
+        versions |= part.versions
+        missing |= part.missing
+    lines.append(f"* tensortime {', '.join(dict.fromkeys(one.tensortime for one in found))}")
+    others = [f"{name} {version}".strip() for name, version in versions.items() if name != OURS]
+    lines += [f"* beside {', '.join(others)}"] if others else []
+    return lines + [f"* **missing**: {name}: {one_line(why)}" for name, why in missing.items()]
+
+
+def targets(verdicts: Iterable[Verdict], numbers: Numbers) -> list[str]:
+    """The table of targets, what bounds those that were missed, and how many were met."""
+    bounds: dict[str, str] = tomllib.loads(BOUNDS.read_text())
+    rows, missed = ["| what | target | measured | |", "|---|---|---|---|"], []
+    counts = dict.fromkeys(("met", "missed", "not measured"), 0)
+    for one in verdicts:
+        conditions = numbers.conditions(one.target.part)
+        scale = at_scale(conditions) if conditions else ""
+        word = "not measured" if one.met is None or scale else "met" if one.met else "missed"
+        counts[word] += 1
+        said = f"{one.measured.text}{scale}" if one.measured else one_line(one.why)
+        shown = {
+            "met": "met",
+            "missed": "**missed**",
+            "not measured": "too small to tell" if scale else "not measured",
+        }
+        rows.append(f"| {one.target.work} | {one.target.goal} | {said} | {shown[word]} |")
+        if word == "missed":
+            why = bounds.get(one.target.name, "what bounds it is not written down yet.")
+            missed.append(f"* **{one.target.work}, {one.target.goal}**: {why.strip()}")
+    total = ", ".join(f"{count} {word}" for word, count in counts.items()) + "."
+    return [total, "", *rows, *(["", "What bounds those that were missed:", "", *missed] if missed else [])]
+
+
+def tree_lines(part: TreePart) -> list[str]:
+    """What is said of one tree."""
+    if part.problem:
+        return [f"Not measured: {one_line(part.problem)}"]
+    where = f"{part.conditions.file_system}, {part.conditions.rounds} rounds, {part.conditions.date}."
+    return [where, "", *table(part.results, part.conditions.rounds, part.missing)]
+
+
+def table(results: Mapping[str, Result], rounds: int, missing: Mapping[str, str]) -> list[str]:
     """The rows of one tree."""
-    head = ["", *(TITLES[step] for step in STEPS), "on disk", "after a change"]
+    head = ["", *(TITLES[step] for step in STEPS), "on disk: first", "again", "changed", "peak memory"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for tool, result in found.items():
+    for tool, result in results.items():
+        cells = [name_of(tool, result, rounds)]
         if result.problem:
-            lines.append(f"| {tool} | {escape(result.problem)} |" + " |" * (len(head) - 2))
-            continue
-        cells = [cell(result, found.get(BASE), step) for step in STEPS]
-        sizes = [f"{result.bytes[step] / 1e6:,.0f} MB" for step in ("first", "changed")]
-        name = f"**{tool}**" if tool == OURS else tool
-        lines.append("| " + " | ".join([name, *cells, *sizes]) + " |")
-    return lines
+            cells += [f"**failed**: {one_line(result.problem)}"]
+        else:
+            cells += [cell(result, results.get(BASE), step) for step in STEPS]
+            cells += [f"{result.bytes[step] / 1e6:,.0f} MB" for step in STEPS if step in result.bytes]
+            cells += [f"{max(result.peak.values()) / 1e6:,.0f} MB"]
+        lines.append(row(cells, len(head)))
+    return lines + [row([tool, f"missing: {one_line(why)}"], len(head)) for tool, why in missing.items()]
+
+
+def name_of(tool: str, result: Result, rounds: int) -> str:
+    """The tool, and how many rounds it had where those are fewer."""
+    had = len(result.seconds["restore"])
+    name = f"**{tool}**" if tool == OURS else tool
+    return name if result.problem or had == rounds else f"{name} (n={had})"
+
+
+def row(cells: list[str], width: int) -> str:
+    """One row of a table, filled up."""
+    return "| " + " | ".join([*cells, *[""] * (width - len(cells))]) + " |"
 
 
 def cell(result: Result, base: Result | None, step: str) -> str:
     """One number: median, spread, ratio."""
-    median, seconds = result.median(step), result.seconds[step]
+    median, times = result.median(step), result.seconds[step]
     if median is None:
         return ""
-    text = f"{median:.2f} s ({min(seconds):.2f}-{max(seconds):.2f})"
+    text = f"{seconds(median)} ({min(times):.2f}-{max(times):.2f})"
     reference = base.median(step) if base is not None else None
     return f"{text}, {median / reference:.2f} x" if reference else text
 
 
-WIDTH, LABEL, BAR, GAP = 760, 150, 15, 4
-COLOURS = {"first": "#2f6f9f", "restore": "#8fb8d0"}
+def picture_in_words(numbers: Numbers) -> str:
+    """For who cannot see it."""
+    one, base = numbers.result("many", OURS), numbers.result("many", BASE)
+    if one is None or base is None:
+        return "seconds of each tool, by step"
+    said = (
+        f"{TITLES[step]} {seconds(mine)} ({BASE}: {seconds(theirs)})"
+        for step in STEPS
+        if (mine := one.median(step)) and (theirs := base.median(step))
+    )
+    return f"many, {OURS}: {'; '.join(said)}"
 
 
-def chart(results: Mapping[str, Mapping[str, Result]]) -> str:
-    """Bars of the first backup and of the restore, relative to `cp -r`; longer than four times is cut, and says so."""
-    rows: list[str] = []
-    y = 28
-    longest = 4.0
-    scale = (WIDTH - LABEL - 130) / longest
-    for tree, found in results.items():
-        base = found.get(BASE)
-        rows.append(
-            f'<text x="8" y="{y + 4}" class="tree">{escape(tree)}: {escape(TREES[tree].about)}</text>'
-        )
-        y += 14
-        for tool, result in found.items():
-            ratios = {
-                step: median / reference
-                for step in COLOURS
-                if base and (median := result.median(step)) and (reference := base.median(step))
-            }
-            weight = ' font-weight="bold"' if tool == OURS else ""
-            rows.append(
-                f'<text x="{LABEL - 8}" y="{y + BAR}" text-anchor="end"{weight}>{escape(tool)}</text>'
-            )
-            for number, (step, colour) in enumerate(COLOURS.items()):
-                top = y + number * (BAR // 2 + 2)
-                if step not in ratios:
-                    continue
-                width = min(ratios[step], longest) * scale
-                more = " (cut)" if ratios[step] > longest else ""
-                rows.append(
-                    f'<rect x="{LABEL}" y="{top}" width="{width:.1f}" height="{BAR // 2 + 1}" fill="{colour}"/>'
-                )
-                rows.append(
-                    f'<text x="{LABEL + width + 5:.1f}" y="{top + 8}" class="number">{ratios[step]:.2f}{more}</text>'
-                )
-            y += BAR + GAP + 4
-        y += 16
-    line = f'<line x1="{LABEL + scale:.1f}" y1="24" x2="{LABEL + scale:.1f}" y2="{y - 12}" stroke="#b04030" stroke-dasharray="3 3"/>'
-    legend = "".join(
-        f'<rect x="{LABEL + number * 150}" y="{y - 8}" width="12" height="8" fill="{colour}"/>'
-        f'<text x="{LABEL + 17 + number * 150}" y="{y}">{TITLES[step]}</text>'
-        for number, (step, colour) in enumerate(COLOURS.items())
-    )
-    style = (
-        "text{font:12px system-ui,sans-serif;fill:#222}.tree{font-weight:600}.number{font-size:9px;fill:#555}"
-        "svg{background:#fff}"
-    )
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{y + 14}" viewBox="0 0 {WIDTH} {y + 14}">'
-        f'<style>{style}</style><rect width="100%" height="100%" fill="#fff"/>'
-        f'<text x="{LABEL}" y="14">time relative to cp -r (the dashed line is 1), shorter is better</text>'
-        + line
-        + "".join(rows)
-        + legend
-        + "</svg>\n"
-    )
+def dates(numbers: Numbers) -> list[str]:
+    """Each part: when, where, how often, and the commit."""
+    parts = [
+        (name, TREES[name].about, part.conditions, part.problem) for name, part in in_order(numbers.trees)
+    ]
+    parts += [
+        (name, SCENARIOS[name].about, numbers.scenarios[name].conditions, numbers.scenarios[name].problem)
+        for name in SCENARIOS
+        if name in numbers.scenarios
+    ]
+    return [
+        f"{name} ({about}): {one.date}, {one.file_system}, {one.tensortime}{at_scale(one)}"
+        + (f"; **not measured**: {one_line(problem)}" if problem else "")
+        for name, about, one, problem in parts
+    ]
+
+
+def in_order(trees: Mapping[str, TreePart]) -> list[tuple[str, TreePart]]:
+    """The trees that were measured, always in the same order."""
+    return [(name, trees[name]) for name in TREES if name in trees]
+
+
+def at_scale(one: Conditions) -> str:
+    """A word on sizes that are not those of the targets."""
+    return f" (at scale {one.scale:g})" if one.scale != 1 else ""
+
+
+def one_line(text: str) -> str:
+    """A reason that fits into a table."""
+    return " ".join(text.split()).replace("|", "\\|")[:300]

@@ -7,9 +7,12 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from benchmarks.commands import run, sync
 
 OLD = """
 import sys
@@ -22,13 +25,31 @@ class Missing(Exception):
     """A tool cannot be had here; the reason."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Place:
-    """Where one tool works in one round."""
+    """Where one tool works in one round, and what a step of it took."""
 
     project: Path
     store: Path
     restored: Path
+    peak: int = 0
+    """Bytes: the largest process of the step."""
+    started: float = 0
+    laps: dict[str, float] = field(default_factory=dict)
+    """Seconds of the step's beginning up to something that a target names."""
+
+    def begin(self) -> None:
+        """A step begins."""
+        self.peak, self.laps, self.started = 0, {}, time.perf_counter()
+
+    def run(self, *words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
+        """Run a command of the step, which must succeed."""
+        self.peak = max(self.peak, run(*words, cwd=cwd, env=env).peak)
+
+    def lap(self, name: str, written: Path) -> None:
+        """So far the step has come, all of it on the disk."""
+        sync(written)
+        self.laps[name] = time.perf_counter() - self.started
 
 
 class Tool:
@@ -57,41 +78,45 @@ class Tool:
     def clean(self, place: Place) -> None:
         """Remove what it left in the project."""
 
+    def forget(self, place: Place, number: int) -> int:
+        """Delete what only backup `number` needs, if it is a whole copy; the bytes that this freed."""
+        return 0
 
-def run(*words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Run a command that must succeed; its output."""
-    done = subprocess.run(
-        [str(word) for word in words],
-        cwd=cwd,
-        env={**os.environ, **(env or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise RuntimeError(f"{' '.join(map(str, words))} ended with {done.returncode}: {done.stderr[-500:]}")
-    return done.stdout
+
+def forget_copy(place: Place, number: int) -> int:
+    """Delete one whole copy."""
+    shutil.rmtree(place.store / str(number))
+    return disk_usage(place.project)
+
+
+def disk_usage(folder: Path) -> int:
+    """Bytes that a folder takes on the disk."""
+    return int(run("du", "-s", "--block-size=1", folder).output.split()[0])
 
 
 def need(program: str, package: str) -> None:
     """A program of the system, installed with apt where that is allowed. Missing."""
     if shutil.which(program) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        subprocess.run(["apt-get", "install", "--yes", "-qq", package], capture_output=True, check=False)
+        install = ["apt-get", "install", "--yes", "-qq", package]
+        if subprocess.run(install, capture_output=True, check=False).returncode:
+            subprocess.run(["apt-get", "update", "-qq"], capture_output=True, check=False)
+            subprocess.run(install, capture_output=True, check=False)
     if shutil.which(program) is None:
         raise Missing(f"{program} is not installed (apt install {package})")
 
 
 def python_with(folder: Path, requirement: str) -> Path:
     """A Python that has a package, in an environment of its own. Missing."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        run(sys.executable, "-m", "venv", folder)
+    python, complete = folder / "bin" / "python", folder / ".complete"
+    if complete.exists():
+        return python
+    run(sys.executable, "-m", "venv", "--clear", folder)
     done = subprocess.run(
         [python, "-m", "pip", "install", "-q", requirement], capture_output=True, text=True, check=False
     )
     if done.returncode:
         raise Missing(f"pip install {requirement} failed: {done.stderr.strip()[-200:]}")
+    complete.touch()
     return python
 
 
@@ -102,7 +127,7 @@ class Copy(Tool):
 
     def version(self) -> str:
         """GNU coreutils."""
-        return run("cp", "--version").splitlines()[0].split()[-1]
+        return run("cp", "--version").output.splitlines()[0].split()[-1]
 
     def prepare(self, place: Place) -> None:
         """The folder of copies."""
@@ -110,11 +135,15 @@ class Copy(Tool):
 
     def backup(self, place: Place, number: int) -> None:
         """A whole copy."""
-        run("cp", "-r", place.project, place.store / str(number))
+        place.run("cp", "-r", place.project, place.store / str(number))
 
     def restore(self, place: Place, number: int) -> None:
         """A copy back."""
-        run("cp", "-r", place.store / str(number), place.restored)
+        place.run("cp", "-r", place.store / str(number), place.restored)
+
+    def forget(self, place: Place, number: int) -> int:
+        """An older copy."""
+        return forget_copy(place, number)
 
 
 class Rsync(Copy):
@@ -128,16 +157,22 @@ class Rsync(Copy):
 
     def version(self) -> str:
         """rsync's own."""
-        return run("rsync", "--version").splitlines()[0].split()[2]
+        return run("rsync", "--version").output.splitlines()[0].split()[2]
 
     def backup(self, place: Place, number: int) -> None:
         """A copy that links to the one before."""
         before = (f"--link-dest={place.store / str(number - 1)}",) if number else ()
-        run("rsync", "-a", *before, f"{place.project}/", place.store / str(number))
+        place.run("rsync", "-a", *before, f"{place.project}/", place.store / str(number))
 
     def restore(self, place: Place, number: int) -> None:
         """A copy back."""
-        run("rsync", "-a", f"{place.store / str(number)}/", place.restored)
+        place.run("rsync", "-a", f"{place.store / str(number)}/", place.restored)
+
+    def forget(self, place: Place, number: int) -> int:
+        """What changed since has its only copy there; the rest are links."""
+        before = disk_usage(place.store)
+        shutil.rmtree(place.store / str(number))
+        return before - disk_usage(place.store)
 
 
 class TensorTime(Tool):
@@ -150,15 +185,15 @@ class TensorTime(Tool):
 
     def version(self) -> str:
         """Its version."""
-        return run(self.program, "--version").split()[-1]
+        return run(self.program, "--version").output.split()[-1]
 
     def backup(self, place: Place, number: int) -> None:
         """`tensortime backup`."""
-        run(self.program, "backup", "--name", f"run{number}", "--store", place.store, cwd=place.project)
+        place.run(self.program, "backup", "--name", f"run{number}", "--store", place.store, cwd=place.project)
 
     def restore(self, place: Place, number: int) -> None:
         """`tensortime restore`, every byte checked."""
-        run(
+        place.run(
             self.program, "restore", f"run{number}", place.restored, "--store", place.store, cwd=place.project
         )
 
@@ -178,11 +213,15 @@ class OldTensorTime(Tool):
 
     def backup(self, place: Place, number: int) -> None:
         """`TimeMachine(…).backup()`."""
-        run(self.python, "-c", OLD, place.store, str(number), cwd=place.project)
+        place.run(self.python, "-c", OLD, place.store, str(number), cwd=place.project)
 
     def restore(self, place: Place, number: int) -> None:
         """It has no verb for that: a copy back."""
-        run("cp", "-r", place.store / str(number), place.restored)
+        place.run("cp", "-r", place.store / str(number), place.restored)
+
+    def forget(self, place: Place, number: int) -> int:
+        """An older copy."""
+        return forget_copy(place, number)
 
 
 class Git(Tool):
@@ -192,11 +231,11 @@ class Git(Tool):
 
     def version(self) -> str:
         """git's own."""
-        return run("git", "--version").split()[-1]
+        return run("git", "--version").output.split()[-1]
 
     def _git(self, place: Place, *words: str | Path) -> None:
         identity = ("-c", "user.name=b", "-c", "user.email=b@b", "-c", "gc.auto=0")
-        run(
+        place.run(
             "git",
             f"--git-dir={place.store}",
             f"--work-tree={place.project}",
@@ -207,12 +246,13 @@ class Git(Tool):
 
     def prepare(self, place: Place) -> None:
         """`git init`."""
-        run("git", "init", "-q", "--bare", place.store)
-        run("git", f"--git-dir={place.store}", "config", "core.bare", "false")
+        place.run("git", "init", "-q", "--bare", place.store)
+        place.run("git", f"--git-dir={place.store}", "config", "core.bare", "false")
 
     def backup(self, place: Place, number: int) -> None:
         """`git add -A && git commit`; an unchanged state has nothing to commit."""
         self._git(place, "add", "-A")
+        place.lap("add", place.store)
         self._git(place, "commit", "-q", "--allow-empty", "-m", str(number))
 
     def restore(self, place: Place, number: int) -> None:
@@ -224,30 +264,31 @@ class Dvc(Tool):
     """`dvc add` of all that is there (DVC without git), back with `dvc checkout`."""
 
     name = "dvc"
+    env = {"DVC_NO_ANALYTICS": "1"}  # noqa: RUF012 - nobody changes it
 
     def install(self, folder: Path) -> None:
         """From PyPI."""
         self.program = python_with(folder / "dvc", "dvc").with_name("dvc")
 
-    def _dvc(self, cwd: Path, *words: str | Path) -> str:
-        return run(self.program, *words, cwd=cwd, env={"DVC_NO_ANALYTICS": "1"})
-
     def version(self) -> str:
         """dvc's own."""
-        return self._dvc(Path.cwd(), "--version").strip()
+        return run(self.program, "--version", env=self.env).output.strip()
+
+    def _dvc(self, place: Place, cwd: Path, *words: str | Path) -> None:
+        place.run(self.program, *words, cwd=cwd, env=self.env)
 
     def prepare(self, place: Place) -> None:
         """`dvc init`, its cache outside the project."""
-        self._dvc(place.project, "init", "-q", "--no-scm")
-        self._dvc(place.project, "cache", "dir", place.store)
-        self._dvc(place.project, "config", "core.check_update", "false")
+        self._dvc(place, place.project, "init", "-q", "--no-scm")
+        self._dvc(place, place.project, "cache", "dir", place.store)
+        self._dvc(place, place.project, "config", "core.check_update", "false")
 
     def backup(self, place: Place, number: int) -> None:
         """`dvc add` of each folder at the top."""
         tops = sorted(
             path.name for path in place.project.iterdir() if path.is_dir() and not path.name.startswith(".")
         )
-        self._dvc(place.project, "add", "-q", *tops)
+        self._dvc(place, place.project, "add", "-q", *tops)
 
     def restore(self, place: Place, number: int) -> None:
         """A copy of its pointers, and `dvc checkout`."""
@@ -255,7 +296,7 @@ class Dvc(Tool):
         shutil.copytree(place.project / ".dvc", place.restored / ".dvc")
         for pointer in place.project.glob("?*.dvc"):
             shutil.copy(pointer, place.restored)
-        self._dvc(place.restored, "checkout", "-q")
+        self._dvc(place, place.restored, "checkout", "-q")
 
     def clean(self, place: Place) -> None:
         """What `dvc init` and `dvc add` made."""
@@ -281,19 +322,21 @@ class Restic(Tool):
 
     def version(self) -> str:
         """restic's own."""
-        return run("restic", "version").split()[1]
+        return run("restic", "version").output.split()[1]
 
     def prepare(self, place: Place) -> None:
         """`restic init`."""
-        run("restic", "-q", "-r", place.store, "init", env=self.env)
+        place.run("restic", "-q", "-r", place.store, "init", env=self.env)
 
     def backup(self, place: Place, number: int) -> None:
         """`restic backup`."""
-        run("restic", "-q", "-r", place.store, "backup", ".", cwd=place.project, env=self.env)
+        place.run("restic", "-q", "-r", place.store, "backup", ".", cwd=place.project, env=self.env)
 
     def restore(self, place: Place, number: int) -> None:
         """`restic restore`."""
-        run("restic", "-q", "-r", place.store, "restore", "latest", "--target", place.restored, env=self.env)
+        place.run(
+            "restic", "-q", "-r", place.store, "restore", "latest", "--target", place.restored, env=self.env
+        )
 
 
 class Borg(Tool):
@@ -309,20 +352,20 @@ class Borg(Tool):
 
     def version(self) -> str:
         """borg's own."""
-        return run("borg", "--version").split()[1]
+        return run("borg", "--version").output.split()[1]
 
     def prepare(self, place: Place) -> None:
         """`borg init`."""
-        run("borg", "init", "-e", "none", place.store, env=self.env)
+        place.run("borg", "init", "-e", "none", place.store, env=self.env)
 
     def backup(self, place: Place, number: int) -> None:
         """`borg create`."""
-        run("borg", "create", f"{place.store}::{number}", ".", cwd=place.project, env=self.env)
+        place.run("borg", "create", f"{place.store}::{number}", ".", cwd=place.project, env=self.env)
 
     def restore(self, place: Place, number: int) -> None:
         """`borg extract`."""
         place.restored.mkdir()
-        run("borg", "extract", f"{place.store}::{number}", cwd=place.restored, env=self.env)
+        place.run("borg", "extract", f"{place.store}::{number}", cwd=place.restored, env=self.env)
 
 
 TOOLS: dict[str, Tool] = {

@@ -1,9 +1,13 @@
-"""The projects that are backed up: made from a seed, so that every run of the benchmark sees the same bytes."""
+"""The projects that are backed up: made from a seed, so that every run of the benchmark sees the same bytes.
+
+All sizes are those of `scale` 1: a smaller one makes fewer files and shorter large ones, to try the benchmark itself.
+"""
 
 import os
 import random
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 MIB = 1 << 20
@@ -13,17 +17,26 @@ FILES_A_FOLDER = 250
 
 @dataclass(frozen=True)
 class Tree:
-    """One kind of project."""
+    """One kind of project, and how it is measured."""
 
     name: str
     about: str
-    make: Callable[[Path, random.Random], None]
+    make: Callable[[Path, random.Random, float], None]
+    """Makes it in a folder, at a scale."""
     small: str
     """The small file that is changed, relative to the project."""
-    large: str | None
+    large: str | None = None
     """The large one; None: the tree has none."""
-    heavy: bool = False
-    """Only plain copies and what keeps its pace run on it in the quick benchmark: never."""
+    compared: tuple[str, ...] = ("cp -r", "tensortime")
+    """The tools that run all rounds: a target compares them."""
+    patience: float = 60
+    """Seconds. Any other tool starts no further round once its steps took so long; the table says how many it had."""
+    tools: tuple[str, ...] | None = None
+    """The tools that run at all; None: all of them."""
+    place: Path | None = None
+    """Another file system than the one that is measured, already there."""
+    room: int = 0
+    """Bytes that project, store and restored worktree take at the most; copies that are no longer needed go at once."""
 
 
 def text(chance: random.Random, size: int) -> bytes:
@@ -46,65 +59,85 @@ def spread(top: Path, count: int) -> Iterator[Path]:
 
 
 def write_noise(path: Path, size: int, chance: random.Random) -> None:
-    """A file that does not compress."""
+    """A file that does not compress, in small steps: what this process holds would count as its children's peak."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb") as file:
-        for at in range(0, size, 16 * MIB):
-            file.write(chance.randbytes(min(16 * MIB, size - at)))
+        for at in range(0, size, MIB):
+            file.write(chance.randbytes(min(MIB, size - at)))
 
 
-def make_code(top: Path, chance: random.Random) -> None:
+def some(count: int, scale: float) -> int:
+    """So many at this scale, at least ten."""
+    return max(10, round(count * scale))
+
+
+def large(size: int, scale: float) -> int:
+    """So many bytes at this scale, still enough to be a large file."""
+    return max(4 * MIB, round(size * scale))
+
+
+def make_code(top: Path, chance: random.Random, scale: float) -> None:
     """2,000 files, 10 MB, and 8 times 128 MiB of data."""
-    for path in spread(top / "src", 2000):
+    for path in spread(top / "src", some(2000, scale)):
         path.write_bytes(text(chance, 5000))
     for number in range(8):
-        write_noise(top / "data" / f"part{number}.bin", 128 * MIB, chance)
+        write_noise(top / "data" / f"part{number}.bin", large(128 * MIB, scale), chance)
 
 
-def make_many(top: Path, chance: random.Random) -> None:
+def make_many(top: Path, chance: random.Random, scale: float) -> None:
     """50,000 files of 4 KB."""
-    for path in spread(top / "src", 50_000):
+    for path in spread(top / "src", some(50_000, scale)):
         path.write_bytes(text(chance, 4096))
 
 
-def make_images(top: Path, chance: random.Random) -> None:
+def make_images(top: Path, chance: random.Random, scale: float) -> None:
     """20,000 files of 100 KB that do not compress."""
-    for path in spread(top / "img", 20_000):
+    for path in spread(top / "img", some(20_000, scale)):
         path.write_bytes(chance.randbytes(100_000))
 
 
-def make_huge(top: Path, chance: random.Random) -> None:
+def make_huge(top: Path, chance: random.Random, scale: float) -> None:
     """One file of 8 GiB, and a small one."""
     (top / "src").mkdir()
     (top / "src" / "train.py").write_bytes(text(chance, 5000))
-    write_noise(top / "data" / "all.bin", 8192 * MIB, chance)
+    write_noise(top / "data" / "all.bin", large(8192 * MIB, scale), chance)
 
 
-def make_quick(top: Path, chance: random.Random) -> None:
+def make_quick(top: Path, chance: random.Random, scale: float) -> None:
     """3,000 files of 4 KB and 2 times 64 MiB."""
-    for path in spread(top / "src", 3000):
+    for path in spread(top / "src", some(3000, scale)):
         path.write_bytes(text(chance, 4096))
     for number in range(2):
-        write_noise(top / "data" / f"part{number}.bin", 64 * MIB, chance)
+        write_noise(top / "data" / f"part{number}.bin", large(64 * MIB, scale), chance)
 
 
 FIRST_SOURCE = "src/part000/file00000.py"
-TREES = {
-    tree.name: tree
-    for tree in (
-        Tree("code", "2,000 files, 10 MB, and 8 x 128 MiB", make_code, FIRST_SOURCE, "data/part0.bin"),
-        Tree("many", "50,000 files of 4 KB", make_many, FIRST_SOURCE, None),
-        Tree("images", "20,000 files of 100 KB", make_images, "img/part000/file00000.py", None),
-        Tree("huge", "one file of 8 GiB", make_huge, "src/train.py", "data/all.bin", heavy=True),
-        Tree("quick", "3,000 files of 4 KB and 2 x 64 MiB", make_quick, FIRST_SOURCE, "data/part0.bin"),
-    )
-}
+RIVALS = ("cp -r", "tensortime", "git", "dvc", "restic", "borg")
+MEMORY = Path("/dev/shm")
+
+CODE = Tree(
+    "code", "2,000 files, 10 MB, and 8 x 128 MiB", make_code, FIRST_SOURCE, "data/part0.bin", compared=RIVALS
+)
+MANY = Tree("many", "50,000 files of 4 KB", make_many, FIRST_SOURCE, compared=RIVALS)
+IMAGES = Tree("images", "20,000 files of 100 KB", make_images, "img/part000/file00000.py")
+HUGE = Tree("huge", "one file of 8 GiB", make_huge, "src/train.py", "data/all.bin", room=26 << 30)
+QUICK = Tree("quick", "3,000 files of 4 KB and 2 x 64 MiB", make_quick, FIRST_SOURCE, "data/part0.bin")
+MANY_TMPFS = replace(
+    MANY,
+    name="many-tmpfs",
+    about="50,000 files of 4 KB, all of it on tmpfs",
+    compared=("cp -r", "tensortime"),
+    tools=("cp -r", "rsync --link-dest", "tensortime", "git"),
+    place=MEMORY,
+)
+
+TREES = {tree.name: tree for tree in (CODE, MANY, IMAGES, HUGE, MANY_TMPFS, QUICK)}
 
 
-def make_tree(tree: Tree, top: Path) -> None:
+def make_tree(tree: Tree, top: Path, scale: float) -> None:
     """Make it on disk, its files old enough not to count as just written."""
     top.mkdir(parents=True)
-    tree.make(top, random.Random(tree.name))
+    tree.make(top, random.Random(tree.name), scale)
     an_hour_ago = os.stat(top).st_mtime - 3600
     for folder, _, names in os.walk(top):
         for name in names:
@@ -112,19 +145,29 @@ def make_tree(tree: Tree, top: Path) -> None:
 
 
 def change(tree: Tree, top: Path, round_number: int) -> None:
-    """What one step of work changes: a line of a small file, a few bytes of a large one."""
+    """What one step of work changes: a line of a small file, a few bytes of a large one.
+
+    Not in the second of the change before: rsync compares whole seconds, and would not see it.
+    """
+    time.sleep(max(0, os.stat(top / tree.small).st_mtime + 1.1 - time.time()))
     with open(top / tree.small, "r+b") as file:
         file.write(b"# round %06d\n" % round_number)
     if tree.large is not None:
-        with open(top / tree.large, "r+b") as file:
-            file.seek(MIB)
-            file.write(b"round %06d" % round_number)
+        change_large(top / tree.large, round_number)
+
+
+def change_large(path: Path, number: int) -> None:
+    """A few bytes in the midst of a large file."""
+    with open(path, "r+b") as file:
+        file.seek(MIB)
+        file.write(b"round %06d" % number)
 
 
 def warm(top: Path) -> None:
     """Read every byte, so that the tree is in the page cache."""
     for folder, _, names in os.walk(top):
-        for name in names:
-            with open(os.path.join(folder, name), "rb", buffering=0) as file:
-                while file.read(8 * MIB):
-                    pass
+        for path in (os.path.join(folder, name) for name in names):
+            if os.path.isfile(path):
+                with open(path, "rb", buffering=0) as file:
+                    while file.read(MIB):
+                        pass

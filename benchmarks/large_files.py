@@ -1,0 +1,136 @@
+"""Scenarios of large files: one of them changed; one of 8 GiB on file systems that share blocks."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.commands import run, run_quiet, sync
+from benchmarks.rounds import timed
+from benchmarks.setting import NotMeasured, Setting, probe, tensortime
+from benchmarks.tools import Missing, need
+from benchmarks.trees import CODE, HUGE, change_large, make_tree, warm
+
+FICLONE = 0x40049409
+SETTLED = 61
+"""Seconds after which a written large file counts as settled: one younger is read again, whatever its times say."""
+
+
+def one_changed(setting: Setting) -> dict[str, Any]:
+    """One file of 128 MiB changed in *code*: `cp` of that file, the backup, and a backup of nothing new."""
+    project, store, copy = setting.folder / "project", setting.folder / "store", setting.folder / "copy"
+    make_tree(CODE, project, setting.scale)
+    tensortime("backup", project=project, store=store)
+    found: dict[str, list[float]] = {"unchanged": [], "copy": [], "changed": []}
+
+    def backup() -> None:
+        tensortime("backup", project=project, store=store)
+
+    for number in range(setting.rounds):
+        setting.say(f"large-file: round {number + 1} of {setting.rounds}, once all is settled")
+        time.sleep(SETTLED if setting.scale == 1 else 0)
+        backup()  # notices that it is
+        warm(project)
+        found["unchanged"].append(timed(backup, store))
+        part = project / "data" / f"part{number % 8}.bin"
+        change_large(part, number)
+        sync(project)
+        if number % 2:  # in turn: each is first as often
+            found["changed"].append(timed(backup, store))
+        found["copy"].append(timed(partial(run, "cp", part, copy), copy))
+        if not number % 2:
+            found["changed"].append(timed(backup, store))
+        copy.unlink()
+    return dict(found)
+
+
+def huge_shared(kind: str, setting: Setting) -> dict[str, Any]:
+    """One file of 8 GiB where blocks can be shared: bytes that a first backup takes, its speed against one reader that
+    hashes a fresh clone, peak memory of backup and restore."""
+    found: dict[str, Any] = {"backup": [], "hash": [], "extra": [], "peak": 0, "restore_peak": 0}
+    with loop_mount(kind, setting.folder, 14 << 30) as (place, direct):
+        found["direct"] = direct
+        project, store, clone = place / "project", place / "store", place / "clone"
+        make_tree(HUGE, project, setting.scale)
+        source = project / (HUGE.large or "")
+        found["bytes"] = source.stat().st_size
+        sync(place)
+        for number in range(setting.rounds):
+            setting.say(f"huge-{kind}: round {number + 1} of {setting.rounds}")
+            warm(source.parent)  # as everywhere: the source in the page cache, the clone's pages are its own
+            make_clone(source, clone)
+            sync(place)
+            found["hash"].append(probe("hashing", clone)["seconds"])
+            clone.unlink()
+            before = used_bytes(place)
+            start = time.perf_counter()
+            done = tensortime("backup", project=project, store=store)
+            sync(place)
+            found["backup"].append(time.perf_counter() - start)
+            found["extra"].append(used_bytes(place) - before)
+            found["peak"] = max(found["peak"], done.peak)
+            if number == 0:
+                restored = place / "restored"
+                done = tensortime("restore", "@", restored, project=project, store=store)
+                found["restore_peak"] = done.peak
+                run_quiet("chmod", "-R", "u+w", restored)
+                shutil.rmtree(restored)
+            shutil.rmtree(store)
+    return found
+
+
+def make_clone(source: Path, clone: Path) -> None:
+    """A file that shares all blocks with another."""
+    with open(source, "rb") as old, open(clone, "wb") as new:
+        fcntl.ioctl(new, FICLONE, old.fileno())
+
+
+def used_bytes(place: Path) -> int:
+    """What df says is used, once all that was written has its blocks."""
+    sync(place)
+    info = os.statvfs(place)
+    return (info.f_blocks - info.f_bfree) * info.f_frsize
+
+
+@contextlib.contextmanager
+def loop_mount(kind: str, folder: Path, size: int) -> Iterator[tuple[Path, bool]]:
+    """A new file system in a sparse image, and whether it reads the disk past the image's page cache. NotMeasured."""
+    if os.geteuid() != 0:
+        raise NotMeasured("mounting needs root")
+    try:
+        need(f"mkfs.{kind}", {"xfs": "xfsprogs", "btrfs": "btrfs-progs"}[kind])
+    except Missing as problem:
+        raise NotMeasured(str(problem)) from None
+    image, place = folder / f"{kind}.img", folder / kind
+    place.mkdir()
+    with open(image, "wb") as file:
+        file.truncate(size)
+    run(f"mkfs.{kind}", "-q", image)
+    device, direct = attach(image)
+    try:
+        done = subprocess.run(["mount", device, place], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise NotMeasured(f"mount failed: {done.stderr.strip()}")
+        try:
+            yield place, direct
+        finally:
+            run("umount", place)
+    finally:
+        run_quiet("losetup", "--detach", device)
+        image.unlink()
+
+
+def attach(image: Path) -> tuple[str, bool]:
+    """A loop device of an image: its path, and whether it passes the page cache by. NotMeasured."""
+    for direct in (True, False):
+        words = ["losetup", "--find", "--show", f"--direct-io={'on' if direct else 'off'}", str(image)]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return done.stdout.strip(), direct
+    raise NotMeasured(f"losetup failed: {done.stderr.strip()}")
