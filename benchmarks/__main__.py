@@ -152,7 +152,7 @@ def quick_report(numbers: Numbers) -> str:
     lines = [
         f"{TREES['quick'].about}; medians of {part.conditions.rounds} rounds, {part.conditions.file_system}"
     ]
-    lines += [f"{'':18}" + "".join(f"{TITLES[step]:>17}" for step in STEPS)]
+    lines += [f"{'':28}" + "".join(f"{TITLES[step]:>17}" for step in STEPS)]
     base = part.results.get(BASE)
     for tool, result in part.results.items():
         had = len(result.seconds["restore"])
@@ -164,7 +164,7 @@ def quick_report(numbers: Numbers) -> str:
         ]
         marked = f"* {name}" if tool == OURS else f"  {name}"
         lines.append(
-            f"{marked:18}"
+            f"{marked:28}"
             + ("".join(f"{one:>17}" for one in cells))
             + (f"  {result.problem}" if result.problem else "")
         )

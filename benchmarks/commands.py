@@ -17,14 +17,18 @@ class Done(NamedTuple):
     counts from the fork on."""
 
 
+def plain_environment() -> dict[str, str]:
+    """The caller's, without what it says to git and to TensorTime."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "TENSORTIME"))}
+
+
 def run(*words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> Done:
-    """Run a command that must succeed, without what the caller's shell says to git and TensorTime. RuntimeError."""
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "TENSORTIME"))}
+    """Run a command that must succeed. RuntimeError."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         process = subprocess.Popen(
             [str(word) for word in words],
             cwd=cwd,
-            env={**plain, **(env or {})},
+            env={**plain_environment(), **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

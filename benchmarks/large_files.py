@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.commands import run, run_quiet, sync
 from benchmarks.rounds import timed
-from benchmarks.setting import NotMeasured, Setting, probe, tensortime
+from benchmarks.setting import NotMeasured, Setting, probe, store_of, tensortime
 from benchmarks.tools import Missing, need
 from benchmarks.trees import CODE, HUGE, change_large, make_tree, warm
 
@@ -24,28 +24,28 @@ SETTLED = 61
 
 def one_changed(setting: Setting) -> dict[str, Any]:
     """One file of 128 MiB changed in *code*: `cp` of that file, the backup, and a backup of nothing new."""
-    project, store, copy = setting.folder / "project", setting.folder / "store", setting.folder / "copy"
+    project, copy = setting.folder / "project", setting.folder / "copy"
     make_tree(CODE, project, setting.scale)
-    tensortime("backup", project=project, store=store)
+    tensortime("backup", project=project)
     found: dict[str, list[float]] = {"unchanged": [], "copy": [], "changed": []}
 
     def backup() -> None:
-        tensortime("backup", project=project, store=store)
+        tensortime("backup", project=project)
 
     for number in range(setting.rounds):
         setting.say(f"large-file: round {number + 1} of {setting.rounds}, once all is settled")
         time.sleep(SETTLED if setting.scale == 1 else 0)
         backup()  # notices that it is
         warm(project)
-        found["unchanged"].append(timed(backup, store))
+        found["unchanged"].append(timed(backup, project))
         part = project / "data" / f"part{number % 8}.bin"
         change_large(part, number)
         sync(project)
         if number % 2:  # in turn: each is first as often
-            found["changed"].append(timed(backup, store))
+            found["changed"].append(timed(backup, project))
         found["copy"].append(timed(partial(run, "cp", part, copy), copy))
         if not number % 2:
-            found["changed"].append(timed(backup, store))
+            found["changed"].append(timed(backup, project))
         copy.unlink()
     return dict(found)
 
@@ -56,7 +56,7 @@ def huge_shared(kind: str, setting: Setting) -> dict[str, Any]:
     found: dict[str, Any] = {"backup": [], "hash": [], "extra": [], "peak": 0, "restore_peak": 0}
     with loop_mount(kind, setting.folder, 14 << 30) as (place, direct):
         found["direct"] = direct
-        project, store, clone = place / "project", place / "store", place / "clone"
+        project, clone = place / "project", place / "clone"
         make_tree(HUGE, project, setting.scale)
         source = project / (HUGE.large or "")
         found["bytes"] = source.stat().st_size
@@ -70,18 +70,18 @@ def huge_shared(kind: str, setting: Setting) -> dict[str, Any]:
             clone.unlink()
             before = used_bytes(place)
             start = time.perf_counter()
-            done = tensortime("backup", project=project, store=store)
+            done = tensortime("backup", project=project)
             sync(place)
             found["backup"].append(time.perf_counter() - start)
             found["extra"].append(used_bytes(place) - before)
             found["peak"] = max(found["peak"], done.peak)
             if number == 0:
                 restored = place / "restored"
-                done = tensortime("restore", "@", restored, project=project, store=store)
+                done = tensortime("restore", "@", restored, project=project)
                 found["restore_peak"] = done.peak
                 run_quiet("chmod", "-R", "u+w", restored)
                 shutil.rmtree(restored)
-            shutil.rmtree(store)
+            shutil.rmtree(store_of(project))
     return found
 
 

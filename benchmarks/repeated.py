@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.setting import Setting, probe, tensortime
+from benchmarks.setting import Setting, probe, store_of, tensortime
 from benchmarks.tools import disk_usage
 from benchmarks.trees import CODE, MANY, make_tree
 
@@ -12,23 +12,23 @@ PAIRS = 7
 
 def unchanged(setting: Setting) -> dict[str, Any]:
     """*many* again in the same process, in turn with a bare `os.scandir` + `lstat` walk of it."""
-    project, store = setting.folder / "project", setting.folder / "store"
+    project = setting.folder / "project"
     make_tree(MANY, project, setting.scale)
-    tensortime("backup", project=project, store=store)
-    return probe("unchanged", project, store, str(max(PAIRS, setting.rounds)))
+    tensortime("backup", project=project)
+    return probe("unchanged", project, str(max(PAIRS, setting.rounds)))
 
 
 def million(setting: Setting) -> dict[str, Any]:
     """1,000,000 files of 64 bytes, 1,000 a folder, and 50,000 of the same kind: each unchanged, in one process."""
     found: dict[str, Any] = {}
     for name, count in (("small", setting.some(50_000)), ("large", setting.some(1_000_000))):
-        project, store = setting.folder / name / "project", setting.folder / name / "store"
+        project = setting.folder / name
         setting.say(f"million: making {count:,} files")
         make_tiny_files(project, count)
         setting.say(f"million: first backup of {count:,} files")
-        first = tensortime("backup", project=project, store=store)
+        first = tensortime("backup", project=project)
         setting.say(f"million: {count:,} files unchanged")
-        found[name] = probe("unchanged", project, store, str(max(5, setting.rounds)))
+        found[name] = probe("unchanged", project, str(max(5, setting.rounds)))
         found[name]["first_peak"] = first.peak
     return found
 
@@ -45,21 +45,21 @@ def make_tiny_files(project: Path, count: int) -> None:
 
 def thousand(setting: Setting) -> dict[str, Any]:
     """1,000 backups of an unchanged project of 20 small files and one of 2 MiB, in one process."""
-    project, store = setting.folder / "project", setting.folder / "store"
+    project = setting.folder / "project"
     (project / "src").mkdir(parents=True)
     for number in range(20):
         (project / "src" / f"file{number}.py").write_bytes(b"x = %d\n" % number * 100)
     (project / "data.bin").write_bytes(bytes(range(256)) * 8192)
-    return probe("thousand", project, store, str(max(120, setting.some(1000))))
+    return probe("thousand", project, str(max(120, setting.some(1000))))
 
 
 def ten_experiments(setting: Setting) -> dict[str, Any]:
     """Ten experiments of *code* with the same data, one small file changed before each: the store against one's."""
-    project, store = setting.folder / "project", setting.folder / "store"
+    project = setting.folder / "project"
     make_tree(CODE, project, setting.scale)
     sizes = []
     for number in range(10):
         (project / CODE.small).write_bytes(b"# experiment %d\n" % number * 300)
-        tensortime("backup", "--name", f"run{number}", project=project, store=store)
-        sizes.append(disk_usage(store))
+        tensortime("backup", "--name", f"run{number}", project=project)
+        sizes.append(disk_usage(store_of(project)))
     return {"bytes": sizes}

@@ -34,9 +34,15 @@ class Setting:
         return max(10, round(count * self.scale))
 
 
-def tensortime(*words: str | Path, project: Path, store: Path) -> Done:
-    """The command line, with a store outside the project."""
-    return run(PROGRAM, *words, "--store", store, cwd=project)
+def tensortime(*words: str | Path, project: Path) -> Done:
+    """The command line, with the store where it is if nobody says otherwise. It is named all the same: a store in a
+    folder further up would make all below it one project."""
+    return run(PROGRAM, *words, "--store", store_of(project), cwd=project)
+
+
+def store_of(project: Path) -> Path:
+    """The store of a project."""
+    return project / "tensortime"
 
 
 def probe(name: str, *words: str | Path) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands import run
-from benchmarks.setting import PROGRAM, Setting, in_turn, tensortime
+from benchmarks.commands import plain_environment, run
+from benchmarks.setting import PROGRAM, Setting, in_turn, store_of, tensortime
 
 IMPORTS = 25
 LOGS = 7
@@ -33,18 +33,18 @@ def importing(setting: Setting) -> dict[str, Any]:
 
 def log(setting: Setting) -> dict[str, Any]:
     """`tensortime log` of 10,000 experiments: through a pipe (all) and on a terminal (20), refs loose and packed."""
-    project, store = setting.folder / "project", setting.folder / "store"
+    project = setting.folder / "project"
     project.mkdir()
     (project / "train.py").write_bytes(b"lr = 3e-4\n")
-    tensortime("backup", "--name", "base", project=project, store=store)
+    tensortime("backup", "--name", "base", project=project)
     count = setting.some(10_000)
     setting.say(f"log: making {count:,} experiments")
-    make_experiments(project, store, count)
+    make_experiments(project, count)
     found: dict[str, Any] = {"experiments": count + 1}
-    words = [str(PROGRAM), "log", "--store", str(store)]
+    words = [str(PROGRAM), "log", "--store", str(store_of(project))]
     for kind in ("loose", "packed"):
         if kind == "packed":
-            run("git", f"--git-dir={store / '.shadow'}", "pack-refs", "--all")
+            run("git", f"--git-dir={store_of(project) / '.shadow'}", "pack-refs", "--all")
         listed = run(*words, cwd=project).output
         if "run-00000" not in listed:
             raise RuntimeError(f"log does not list what was made: {listed[:200]}")
@@ -59,11 +59,11 @@ def log(setting: Setting) -> dict[str, Any]:
     return found
 
 
-def make_experiments(project: Path, store: Path, count: int) -> None:
+def make_experiments(project: Path, count: int) -> None:
     """So many experiments of one backup each, all with the tree of `base`: commits and refs, by `git fast-import`."""
     from tensortime.trailers import BackupFacts, encode_message
 
-    git = ("git", f"--git-dir={store / '.shadow'}")
+    git = ("git", f"--git-dir={store_of(project) / '.shadow'}")
     tree = run(*git, "rev-parse", "refs/experiments/base^{tree}").output.strip()
     start = 1_600_000_000
     with open(project.parent / "stream", "w+b") as stream:
@@ -93,7 +93,7 @@ def make_experiments(project: Path, store: Path, count: int) -> None:
 def on_terminal(words: list[str], cwd: Path) -> None:
     """Run a command on a terminal of 120 columns, and read what it writes."""
     with terminal() as (ours, theirs):
-        environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+        environment = {**plain_environment(), "TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
         process = subprocess.Popen(
             words, cwd=cwd, env=environment, stdin=theirs, stdout=theirs, stderr=theirs
         )

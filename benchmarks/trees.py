@@ -121,7 +121,14 @@ CODE = Tree(
 MANY = Tree("many", "50,000 files of 4 KB", make_many, FIRST_SOURCE, compared=RIVALS)
 IMAGES = Tree("images", "20,000 files of 100 KB", make_images, "img/part000/file00000.py")
 HUGE = Tree("huge", "one file of 8 GiB", make_huge, "src/train.py", "data/all.bin", room=26 << 30)
-QUICK = Tree("quick", "3,000 files of 4 KB and 2 x 64 MiB", make_quick, FIRST_SOURCE, "data/part0.bin")
+QUICK = Tree(
+    "quick",
+    "3,000 files of 4 KB and 2 x 64 MiB",
+    make_quick,
+    FIRST_SOURCE,
+    "data/part0.bin",
+    patience=7,
+)
 MANY_TMPFS = replace(
     MANY,
     name="many-tmpfs",
