@@ -150,7 +150,8 @@ def quick_report(numbers: Numbers) -> str:
     """For the terminal: seconds of each tool, and the targets that were measured."""
     part = numbers.trees["quick"]
     lines = [
-        f"{TREES['quick'].about}; medians of {part.conditions.rounds} rounds, {part.conditions.file_system}"
+        f"{TREES['quick'].about}; {part.conditions.file_system}; medians of {part.conditions.rounds} rounds, "
+        f"slow tools fewer (n=…); x: by {BASE}"
     ]
     lines += [f"{'':28}" + "".join(f"{TITLES[step]:>17}" for step in STEPS)]
     base = part.results.get(BASE)

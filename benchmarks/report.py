@@ -8,6 +8,7 @@ from benchmarks.measures import seconds
 from benchmarks.numbers import BASE, OURS, STEPS, TITLES, Conditions, Numbers, Result, TreePart
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.targets import Verdict, judge
+from benchmarks.tools import TOOLS
 from benchmarks.trees import TREES
 
 BOUNDS = Path(__file__).with_name("bounds.toml")
@@ -104,7 +105,7 @@ def table(results: Mapping[str, Result], rounds: int, missing: Mapping[str, str]
     """The rows of one tree."""
     head = ["", *(TITLES[step] for step in STEPS), "on disk: first", "again", "changed", "peak memory"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for tool, result in results.items():
+    for tool, result in sorted(results.items(), key=lambda row: list(TOOLS).index(row[0])):
         cells = [name_of(tool, result, rounds)]
         if result.problem:
             cells += [f"**failed**: {one_line(result.problem)}"]
@@ -133,7 +134,7 @@ def cell(result: Result, base: Result | None, step: str) -> str:
     median, times = result.median(step), result.seconds[step]
     if median is None:
         return ""
-    text = f"{seconds(median)} ({min(times):.2f}-{max(times):.2f})"
+    text = f"{median:.2f} s ({min(times):.2f}-{max(times):.2f})"
     reference = base.median(step) if base is not None else None
     return f"{text}, {median / reference:.2f} x" if reference else text
 

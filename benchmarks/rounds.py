@@ -78,9 +78,9 @@ def one_round(tree: Tree, tool: Tool, project: Path, number: int, result: Result
             warm(project)
             one_step(step, place, result, lambda backup=backup: tool.backup(place, backup), place.store)  # type: ignore[misc]
             result.bytes[step] = disk_usage(place.store) + freed
-            if tree.room and backup:
+            if tree.tight and backup:
                 freed += tool.forget(place, backup - 1)
-        if not tree.room:  # else both would not fit into the page cache: it holds what was just written
+        if not tree.tight:  # else both would not fit into the page cache: it holds what was just written
             warm(place.store)
         one_step("restore", place, result, lambda: tool.restore(place, 2), place.restored)
         if check and not same(project, place.restored):
@@ -97,7 +97,8 @@ def one_round(tree: Tree, tool: Tool, project: Path, number: int, result: Result
 
 
 def one_step(step: str, place: Place, result: Result, work: Callable[[], None], written: Path) -> None:
-    """Do it, until all of it is on the disk: `sync -f` of what was written belongs to it."""
+    """Do it, until all of it is on the disk: `sync -f` of what was written belongs to it, and nothing before it."""
+    sync(place.project)
     place.begin()
     work()
     place.lap("", written)

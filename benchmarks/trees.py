@@ -35,8 +35,10 @@ class Tree:
     """The tools that run at all; None: all of them."""
     place: Path | None = None
     """Another file system than the one that is measured, already there."""
-    room: int = 0
-    """Bytes that project, store and restored worktree take at the most; copies that are no longer needed go at once."""
+    room: float = 0
+    """Bytes that project, store and restored worktree take on the disk at the most."""
+    tight: bool = False
+    """Whether whole copies that are no longer needed are deleted between the steps; their bytes are counted on."""
 
 
 def text(chance: random.Random, size: int) -> bytes:
@@ -116,11 +118,17 @@ RIVALS = ("cp -r", "tensortime", "git", "dvc", "restic", "borg")
 MEMORY = Path("/dev/shm")
 
 CODE = Tree(
-    "code", "2,000 files, 10 MB, and 8 x 128 MiB", make_code, FIRST_SOURCE, "data/part0.bin", compared=RIVALS
+    "code",
+    "2,000 files, 10 MB, and 8 x 128 MiB",
+    make_code,
+    FIRST_SOURCE,
+    "data/part0.bin",
+    compared=RIVALS,
+    room=6e9,
 )
-MANY = Tree("many", "50,000 files of 4 KB", make_many, FIRST_SOURCE, compared=RIVALS)
-IMAGES = Tree("images", "20,000 files of 100 KB", make_images, "img/part000/file00000.py")
-HUGE = Tree("huge", "one file of 8 GiB", make_huge, "src/train.py", "data/all.bin", room=26 << 30)
+MANY = Tree("many", "50,000 files of 4 KB", make_many, FIRST_SOURCE, compared=RIVALS, room=2e9)
+IMAGES = Tree("images", "20,000 files of 100 KB", make_images, "img/part000/file00000.py", room=11e9)
+HUGE = Tree("huge", "one file of 8 GiB", make_huge, "src/train.py", "data/all.bin", room=35e9, tight=True)
 QUICK = Tree(
     "quick",
     "3,000 files of 4 KB and 2 x 64 MiB",
