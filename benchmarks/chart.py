@@ -39,7 +39,7 @@ def chart(numbers: Numbers) -> str:
     head = [
         f'<text x="{MARGIN}" y="28" class="title">Seconds for one project: shorter is better</text>',
         f'<text x="{MARGIN}" y="47" class="small">Medians of whole processes, all bytes on the disk. Dotted line: '
-        f"{BASE}. A bar with a gap goes on. Each panel has its own scale.</text>",
+        f"{BASE}. A bar with a gap is longer than drawn. Each panel has its own scale.</text>",
     ]
     return "\n".join(
         [
@@ -111,4 +111,5 @@ def median_of(part: TreePart, tool: str, step: str) -> float | None:
 
 def label(value: float) -> str:
     """Seconds, all in one unit."""
-    return f"{value:.2f} s" if value < 10 else f"{value:,.0f} s"
+    places = 2 if value < 1 else 1 if value < 10 else 0
+    return f"{value:,.{places}f} s"

@@ -175,7 +175,9 @@ def bytes_a_backup(found: Mapping[str, Any]) -> Measured:
 def last_to_tenth(found: Mapping[str, Any]) -> Measured:
     """The last twenty backups by those around the tenth."""
     times = found["seconds"]
-    return against(median(times[-20:]), median(times[4:25]), "then")
+    measured = against(median(times[-20:]), median(times[4:25]), "then")
+    whole = f"; whole processes {seconds(median(found['whole_late']))}, then {seconds(median(found['whole_early']))}"
+    return measured._replace(text=measured.text + whole)
 
 
 def most_packs(found: Mapping[str, Any]) -> Measured:

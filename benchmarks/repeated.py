@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from benchmarks.rounds import timed
 from benchmarks.setting import Setting, probe, store_of, tensortime
 from benchmarks.tools import disk_usage
 from benchmarks.trees import CODE, MANY, make_tree
 
 PAIRS = 7
+WHOLE = 7
 
 
 def unchanged(setting: Setting) -> dict[str, Any]:
@@ -44,13 +46,21 @@ def make_tiny_files(project: Path, count: int) -> None:
 
 
 def thousand(setting: Setting) -> dict[str, Any]:
-    """1,000 backups of an unchanged project of 20 small files and one of 2 MiB, in one process."""
+    """1,000 backups of an unchanged project of 20 small files and one of 2 MiB, in one process; before and after them a
+    few as whole processes."""
     project = setting.folder / "project"
     (project / "src").mkdir(parents=True)
     for number in range(20):
         (project / "src" / f"file{number}.py").write_bytes(b"x = %d\n" % number * 100)
     (project / "data.bin").write_bytes(bytes(range(256)) * 8192)
-    return probe("thousand", project, str(max(120, setting.some(1000))))
+
+    def whole() -> list[float]:
+        return [timed(lambda: tensortime("backup", project=project)) for _ in range(WHOLE)]
+
+    tensortime("backup", project=project)
+    early = whole()
+    found = probe("thousand", project, str(max(120, setting.some(1000))))
+    return {**found, "whole_early": early, "whole_late": whole()}
 
 
 def ten_experiments(setting: Setting) -> dict[str, Any]:
