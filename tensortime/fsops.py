@@ -56,11 +56,17 @@ def open_regular(path: Path, dir_fd: int | None = None) -> int:
 
     OSError with ELOOP for a link and EINVAL ("not a regular file") for anything else.
     """
+    return open_with_stat(path, dir_fd)[0]
+
+
+def open_with_stat(path: Path, dir_fd: int | None = None) -> tuple[int, os.stat_result]:
+    """As `open_regular`, with what `fstat` says of the file."""
     fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    info = os.fstat(fd)
+    if not stat.S_ISREG(info.st_mode):
         os.close(fd)
         raise OSError(errno.EINVAL, "not a regular file", path)
-    return fd
+    return fd, info
 
 
 def open_folder(path: Path, dir_fd: int | None = None) -> int:

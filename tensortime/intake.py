@@ -98,25 +98,28 @@ class Source:
 
     def open(self, file: FileStat) -> int:
         """Open a scanned file, and no other: not what a link that was put in a folder's place leads to."""
+        return self.open_with_stat(file)[0]
+
+    def open_with_stat(self, file: FileStat) -> tuple[int, os.stat_result]:
+        """As `open`, with what `fstat` says of the file."""
         try:
-            fd = fsops.open_regular(self.path_of(file))
+            fd, info = fsops.open_with_stat(self.path_of(file))
         except OSError as problem:
             # Only the path of the project in front makes it too long for the kernel.
             if problem.errno != errno.ENAMETOOLONG:
                 raise
             return self.open_stepwise(file.path)
-        info = os.fstat(fd)
-        if (info.st_ino, info.st_dev) == (file.inode, file.device):
-            return fd
+        if info.st_ino == file.inode and info.st_dev == file.device:
+            return fd, info
         os.close(fd)
         return self.open_stepwise(file.path)
 
-    def open_stepwise(self, path: RelPath) -> int:
+    def open_stepwise(self, path: RelPath) -> tuple[int, os.stat_result]:
         """Open a file that was replaced since the scan, following no link on the way but those to be followed."""
         top, rest = self.root, bytes(path)
         for link, real in self.followed.items():
             if path == link:
-                return fsops.open_regular(real)
+                return fsops.open_with_stat(real)
             # Of links behind links the longest leads on.
             if path.startswith(link + b"/") and len(path) - len(link) <= len(rest):
                 top, rest = real, path[len(link) + 1 :]
@@ -127,7 +130,7 @@ class Source:
                 below = fsops.open_folder(part, dir_fd=folder)
                 os.close(folder)
                 folder = below
-            return fsops.open_regular(name, dir_fd=folder)
+            return fsops.open_with_stat(name, dir_fd=folder)
         finally:
             os.close(folder)
 
@@ -226,9 +229,8 @@ def read_small(
     """Read one small file."""
     try:
         for attempt in range(1, TRIES + 1):
-            fd = source.open(file)
+            fd, before = source.open_with_stat(file)
             try:
-                before = os.fstat(fd)
                 if before.st_size >= limit:
                     return Outgrown(file)
                 data = read_bytes(fd, before.st_size)

@@ -73,6 +73,14 @@ def test_an_entry_is_never_much_longer_than_its_data() -> None:
             assert sum(map(len, blob(data).entry)) <= len(data) + 32 + len(data) // 1000
 
 
+@pytest.mark.parametrize("size", [0, 1, 65_534, 65_535, 65_536, 131_070, 200_000])
+def test_stored_blocks_are_what_zlib_reads(size: int) -> None:
+    """At the edges of a block, and without any byte; no longer than zlib's own."""
+    stream = packs.stored(noise(size))
+    assert zlib.decompress(stream) == noise(size)
+    assert len(stream) <= len(zlib.compress(noise(size), 0))
+
+
 def test_one_incompressible_part_in_the_middle_does_not_decide_for_the_whole() -> None:
     notebook = text(100_000) + noise(60_000) + text(100_000)
     assert len(blob(notebook).entry[1]) < len(notebook) * 2 // 3
@@ -80,11 +88,11 @@ def test_one_incompressible_part_in_the_middle_does_not_decide_for_the_whole() -
 
 def test_without_isal_zlib_does_the_work(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "isal", None)
-    packs._fast_deflate.cache_clear()
+    packs._codec.cache_clear()
     try:
         objects = [blob(text(20_000)), blob(noise(20_000)), blob(b"")]
     finally:
-        packs._fast_deflate.cache_clear()
+        packs._codec.cache_clear()
     store.publish(*objects)
     assert store.read(Kind.BLOB, objects[0].oid) == text(20_000)
     assert len(objects[0].entry[1]) < 10_000
