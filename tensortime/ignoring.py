@@ -16,7 +16,7 @@ from functools import partial
 from typing import NamedTuple
 
 from tensortime.formats import bytes_of, text_of
-from tensortime.policy import builtin_rule, is_ordinary, unconditional_rule
+from tensortime.policy import builtin_rule, unconditional_rule
 
 FILE_NAME = b".ttignore"
 
@@ -131,8 +131,6 @@ class Rules:
         for pattern in self.everything:
             if pattern.matches(path, name, is_folder):
                 return unconditional_rule(path, name) if pattern.reopens else pattern.rule
-        if is_ordinary(name):
-            return None
         return unconditional_rule(path, name) or builtin_rule(name, is_folder)
 
 

@@ -19,8 +19,6 @@ from tensortime.statcache import (
     StatCache,
     StatKey,
     cache_name,
-    identity_in,
-    is_large,
     note,
     save_cache,
 )
@@ -71,8 +69,7 @@ def learn(store: Store, target: Target, folder: str) -> None:
     with store.staging() as staging:
         if not goes_on(staging, newest):
             return
-        objects = {identity_in(known) for known in files.values() if not is_large(known)}
-        cache = StatCache(files, objects, pack_sizes(store))
+        cache = StatCache(files, packs=pack_sizes(store))
         save_cache(store.path(".cache", cache_name(folder)), store.store_id, cache, staging)
 
 

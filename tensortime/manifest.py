@@ -242,10 +242,12 @@ def escape_pattern(path: bytes) -> bytes:
 
 
 def folders_of_nothing_else(large: Iterable[bytes], others: Iterable[bytes]) -> set[bytes]:
-    """For the exclude file: the topmost folders that hold only `large` paths, and the large paths outside them."""
+    """For the exclude file: the topmost folders that hold only `large` paths, and the large paths outside them.
+
+    `others`: the folders that hold something else.
+    """
     kept: set[bytes] = set()
-    for path in others:
-        folder = path.rpartition(b"/")[0]
+    for folder in others:
         while folder and folder not in kept:
             kept.add(folder)
             folder = folder.rpartition(b"/")[0]

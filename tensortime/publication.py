@@ -5,6 +5,8 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
+from operator import attrgetter
 
 from tensortime import fsops, history, ongoing, outcome, records
 from tensortime.beginning import Begun, begin, is_own_worktree, runner_after, status_in
@@ -300,9 +302,10 @@ def commit_contents(
 
 def changed_paths(files: Intake | Contents) -> tuple[str, ...]:
     """The files that changed under every try to read them."""
-    small = [path for path, file in files.small.items() if file.changed]
-    large = [path for path, file in files.large.items() if file.changed]
-    return tuple(text_of(path) for path in sorted(small + large))
+    changed = attrgetter("changed")
+    small = compress(files.small, map(changed, files.small.values()))
+    large = compress(files.large, map(changed, files.large.values()))
+    return tuple(text_of(path) for path in sorted((*small, *large)))
 
 
 def report_of(session: Session, begun: Begun, commit: Oid, gathered: Gathered, packed: int) -> BackupReport:

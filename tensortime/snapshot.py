@@ -35,7 +35,7 @@ from tensortime.scan import scan
 from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
 from tensortime.statcache import (
-    LARGE_ID,
+    ID,
     SMALL_ID,
     StatCache,
     cache_name,
@@ -84,7 +84,8 @@ def back_up(
         with contextlib.ExitStack() as held:
             held.enter_context(store.in_use())
             session = Session(place, store, options, held.enter_context(store.staging()), monitor)
-            report = back_up_into(session, taken, collector, backlog)
+            with no_cycle_search() as resume:
+                report = back_up_into(session, taken, collector, backlog, resume)
             if backlog is not None and backlog.duty is not None:
                 backlog.duty.held.push(held.pop_all())
     except BaseException:
@@ -94,38 +95,44 @@ def back_up(
 
 
 def back_up_into(
-    session: Session, taken: Intake, collector: Collector, backlog: Backlog | None
+    session: Session,
+    taken: Intake,
+    collector: Collector,
+    backlog: Backlog | None,
+    resume: Callable[[], None],
 ) -> BackupReport:
-    """All steps of a backup; what is read is noted in `taken`."""
+    """All steps of a backup; what is read is noted in `taken`. `resume`: Python may search for cycles again."""
     place, store, options = session.place, session.store, session.options
     catalog = history.read_catalog(store.shadow)
     now_ns = os.stat(os.path.join(session.staging, "lock")).st_mtime_ns
     lost, watched = check_hardlinks(session, catalog, now_ns)
-    with no_cycle_search():
-        cache = usable_cache(store, place)
-        if options.rehash:
-            cache.objects.clear()  # every small file is stored again: a pack may have rotted
-        found = find_files(session)
-        small, large = sort_out(session, taken, found, cache)
+    cache = usable_cache(store, place)
+    found = find_files(session)
+    small, large = sort_out(session, taken, found, cache)
+    if small or large:
+        resume()
+    stored = cache.stored() if small else cache.objects
+    if options.rehash:
+        stored = set()  # every small file is stored again: a pack may have rotted
     taken.skipped += found.skipped
     source = Source(os.fsencode(place.project), now_ns, found.followed)
     with session.writer() as writer:
-        take_in(session, taken, source, (small, large), cache, writer, backlog)
-        fresh = gather(writer, cache.objects, taken, found)
+        take_in(session, taken, source, (small, large), cache, stored, writer, backlog)
+        fresh = gather(writer, stored, taken, found)
         missing = (*taken.skipped, *(Skipped(text_of(path), QUEUED) for path in taken.queued))
-        gathered = Gathered(found, taken, fresh, missing, cache.objects)
+        gathered = Gathered(found, taken, fresh, missing, stored)
         report = publish(session, catalog, writer, gathered, collector)
     # All is stored and named by now: none of this is a failure of the backup.
     with contextlib.suppress(OSError):
         if options.large_until is None or time.monotonic() < options.large_until:
             fold_when_due(store)
         tell_of_room(session)
-    remember(session, cache, taken)
+    remember(session, cache, taken, stored)
     linked = {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}
     with contextlib.suppress(OSError):
         hardlinks.update_watched(store, {**dict.fromkeys(linked, hardlinks.LOOK_AGAIN), **watched})
     if backlog is not None and taken.queued:
-        backlog.duty = duty_after(session, source, report, groups_of(taken, found), cache.objects)
+        backlog.duty = duty_after(session, source, report, groups_of(taken, found), stored)
     return replace(report, lost=lost)
 
 
@@ -280,6 +287,7 @@ def take_in(
     source: Source,
     unknown: tuple[list[FileStat], list[FileStat]],
     cache: StatCache,
+    stored: set[bytes],
     writer: PackWriter,
     backlog: Backlog | None,
 ) -> None:
@@ -298,7 +306,7 @@ def take_in(
         reading = intake.Reading(
             source, options.large_size, options.rehash, monitor, pool, options.large_until
         )
-        large += intake.take_small(taken, reading, small, writer, cache.objects)
+        large += intake.take_small(taken, reading, small, writer, stored)
         if backlog is not None:
             backlog.queue(taken, source, large, sidecar, room, seen_before, options.is_hardlink)
             return
@@ -320,22 +328,24 @@ def sort_out(
     options, sidecar = session.options, session.sidecar
     cached = {} if options.rehash else cache.files
     make, large_size = tuple.__new__, options.large_size
+    learned, smalls = taken.learned, taken.small
     small: list[FileStat] = []
     large: list[FileStat] = []
     for file in found.files:
         path, size = file.path, file.size
         known = cached.get(path)
         if known is not None and has_key(known, size, file.mtime_ns, file.ctime_ns, file.inode):
-            identity, permissions = identity_in(known), file.mode & PERMISSIONS
-            if len(identity) == SMALL_ID and size < large_size:
-                taken.learned[path] = known
+            if is_large(known):
+                digest = digest_of(identity_in(known))
+                if route(size, large_size, path) is Route.LARGE and sidecar.holds(digest, size):
+                    learned[path] = known
+                    taken.large[path] = LargeFile(digest, size, file.mode & PERMISSIONS, file.mtime_ns)
+                    continue
+            elif size < large_size:
+                learned[path] = known
                 # a NamedTuple's own constructor costs three times as much
-                taken.small[path] = make(SmallFile, (identity, size, permissions, False, None))
-                continue
-            in_sidecar = len(identity) == LARGE_ID and route(size, large_size, path) is Route.LARGE
-            if in_sidecar and sidecar.holds(digest_of(identity), size):
-                taken.learned[path] = known
-                taken.large[path] = LargeFile(digest_of(identity), size, permissions, file.mtime_ns)
+                fields = known[ID : ID + SMALL_ID], size, file.mode & PERMISSIONS, False, None
+                smalls[path] = make(SmallFile, fields)
                 continue
         (large if route(size, large_size, path) is Route.LARGE else small).append(file)
     return small, large
@@ -451,18 +461,20 @@ def announce(source: Source, sidecar: Sidecar, files: list[FileStat], monitor: M
     )
 
 
-def remember(session: Session, cache: StatCache, taken: Intake) -> None:
+def remember(session: Session, cache: StatCache, taken: Intake, stored: set[bytes]) -> None:
     """Save the stat cache; a failure costs time only."""
     store, only = session.store, session.options.only
     files = taken.learned
     if only is not None:
         kept = {p: known for p, known in cache.files.items() if not any(is_under(p, top) for top in only)}
         files = {**kept, **taken.learned}
-    objects, packs = cache.objects, pack_sizes(store)
+    packs = pack_sizes(store)
     if files == cache.files and cache.packs and cache.packs.items() <= packs.items():
         return  # what is there says it all; the few new ids of this backup's own trees are needed by no other
-    if len(objects) > 2 * len(files) + FORGOTTEN_OBJECTS:
-        objects = {identity_in(known) for known in files.values() if not is_large(known)}
+    objects = stored if session.options.rehash else stored | cache.stored()
+    objects = objects - {identity_in(known) for known in files.values() if not is_large(known)}
+    if len(objects) > len(files) + FORGOTTEN_OBJECTS:
+        objects = set()
     path = store.path(".cache", cache_name(session.place.project))
     with contextlib.suppress(OSError):
         save_cache(path, store.store_id, StatCache(files, objects, packs), session.staging)

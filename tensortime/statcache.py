@@ -23,6 +23,8 @@ from tensortime.fsops import read_file, write_atomic
 MAGIC = b"tensortime stat cache 1\n"
 KEY = struct.Struct("<QqqQ")
 RECORD = struct.Struct("<QqqQB32s")
+ID = KEY.size + 1
+"""Where in a record the id begins; the byte in front is its length."""
 SMALL_ID, LARGE_ID = 20, 32
 """Bytes of a git blob's id and of a BLAKE3 digest."""
 
@@ -67,7 +69,7 @@ def has_key(known: Known, size: int, mtime_ns: int, ctime_ns: int, inode: int) -
 
 def identity_in(known: Known) -> bytes:
     """The raw id of a cached file's bytes: SMALL_ID bytes (git's blob) or LARGE_ID (BLAKE3)."""
-    return known[KEY.size + 1 : KEY.size + 1 + known[KEY.size]]
+    return known[ID : ID + known[KEY.size]]
 
 
 def is_large(known: Known) -> bool:
@@ -87,9 +89,13 @@ class StatCache:
 
     files: dict[RelPath, Known] = field(default_factory=dict)
     objects: set[bytes] = field(default_factory=set)
-    """Raw ids of blobs and trees that are in the store's packs."""
+    """Raw ids of blobs and trees that are in the store's packs, beside those of `files`."""
     packs: dict[str, int] = field(default_factory=dict)
     """The packs that `objects` relies on, with their sizes."""
+
+    def stored(self) -> set[bytes]:
+        """Raw ids of all blobs and trees that are in the store's packs."""
+        return self.objects | {identity_in(known) for known in self.files.values() if not is_large(known)}
 
 
 def is_settled(key: StatKey, now_ns: int, window_ns: int) -> bool:

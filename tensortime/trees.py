@@ -1,8 +1,9 @@
 """From flat lists to a committed tree: what goes into git at its own path, what into the manifest. Pure but for the writer."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -85,7 +86,7 @@ class Contents:
         """How many files, links included."""
         return len(self.small) + len(self.large) + len(self.links)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Bytes of all files."""
         return sum(map(attrgetter("size"), self.regular))
@@ -95,14 +96,19 @@ class Contents:
 class Layout:
     """Where each path of a backup is kept."""
 
-    git: Mapping[RelPath, TreeEntry]
-    """Of a path the row in the tree of its folder."""
+    git: Mapping[bytes, Sequence[TreeEntry]]
+    """By folder, the rows of the files and links that git carries in it."""
     manifest: Manifest
 
 
-def row_of(path: RelPath, mode: int, oid: bytes) -> TreeEntry:
-    """The row of a path in the tree of its folder."""
-    return TreeEntry(mode, path.rpartition(b"/")[2], oid)
+def rows_of(items: Iterable[tuple[bytes, int, bytes]]) -> dict[bytes, list[TreeEntry]]:
+    """Paths that git carries, each with mode and id, as rows by folder."""
+    rows: dict[bytes, list[TreeEntry]] = defaultdict(list)
+    make = tuple.__new__  # runs for every file: a NamedTuple's own constructor costs three times as much
+    for path, mode, oid in items:
+        folder, _, name = path.rpartition(b"/")
+        rows[folder].append(make(TreeEntry, (mode, name, oid)))
+    return rows
 
 
 def lay_out(contents: Contents) -> Layout:
@@ -111,14 +117,13 @@ def lay_out(contents: Contents) -> Layout:
         Counter(map(attrgetter("permissions"), contents.regular)),
         Counter(folder.permissions for folder in contents.folders.values()),
     )
-    git: dict[RelPath, TreeEntry] = {}
+    git: list[tuple[bytes, int, bytes]] = []
     entries: dict[RelPath, ManifestEntry] = {}
-    # Runs for every file: its attributes once, and no constructor of a NamedTuple, which costs three times as much.
-    make, plain, program = tuple.__new__, plain_mode(0, umask), plain_mode(0o100, umask)
+    plain, program = plain_mode(0, umask), plain_mode(0o100, umask)
     for path, small in contents.small.items():
         oid, _, permissions, changed, link = small
         git_mode, expected = (MODE_PROGRAM, program) if permissions & 0o100 else (MODE_FILE, plain)
-        git[path] = make(TreeEntry, (git_mode, path.rpartition(b"/")[2], oid))
+        git.append((path, git_mode, oid))
         if permissions != expected or changed or link is not None:
             odd = permissions if permissions != expected else None
             entries[path] = ManifestEntry(path, SMALL, odd, changed=changed, link=link)
@@ -129,7 +134,7 @@ def lay_out(contents: Contents) -> Layout:
         )
     for path, symlink in contents.links.items():
         if symlink.oid is not None:
-            git[path] = row_of(path, MODE_LINK, symlink.oid)
+            git.append((path, MODE_LINK, symlink.oid))
         else:
             entries[path] = ManifestEntry(path, SYMLINK, target=symlink.target)
     for path, folder in contents.folders.items():
@@ -137,7 +142,7 @@ def lay_out(contents: Contents) -> Layout:
         if folder.empty or odd:
             entries[path] = ManifestEntry(path, FOLDER, folder.permissions if odd else None)
     root_mode = None if contents.root_mode == 0o777 & ~umask else contents.root_mode
-    return Layout(git, Manifest(entries, umask, root_mode))
+    return Layout(rows_of(git), Manifest(entries, umask, root_mode))
 
 
 def link_goes_into_git(path: bytes) -> bool:
@@ -159,10 +164,8 @@ def is_own_meta(name: bytes) -> bool:
 
 def write_tree(writer: PackWriter, known: set[bytes], layout: Layout, meta: Mapping[bytes, bytes]) -> bytes:
     """Write the trees of a layout and the files of `.tensortime/`; returns the id of the top tree."""
-    children: dict[bytes, list[TreeEntry]] = defaultdict(list)
-    children[b""] = []
-    for path, entry in layout.git.items():
-        children[path.rpartition(b"/")[0]].append(entry)
+    children = defaultdict(list, {folder: [*rows] for folder, rows in layout.git.items()})
+    children.setdefault(b"", [])
     for relative, data in meta.items():
         folder, _, name = (META + b"/" + relative).rpartition(b"/")
         oid = write_object(writer, known, Kind.BLOB, data)

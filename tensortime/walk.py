@@ -21,10 +21,11 @@ from tensortime.monitor import Monitor
 from tensortime.policy import (
     OTHER_STORE,
     RESTORED,
+    SECRET_END,
     SECRET_RULE,
+    SPECIAL_FIRST,
     VIRTUAL_ENVIRONMENT,
     VIRTUAL_ENVIRONMENT_MARKS,
-    is_ordinary,
 )
 from tensortime.reports import Ignored, Skipped
 
@@ -193,11 +194,12 @@ class Walk:
         """Decide about each entry of a folder. Runs for every file of every backup: keep it lean."""
         prefix = folder.path + b"/" if folder.path else b""
         rules, files, make = folder.rules, self.files, tuple.__new__
+        everything = rules.everything
         for entry in entries:
             name = entry.name.encode(ENCODING, "surrogateescape")
             path = prefix + name
             try:
-                if rules.everything or not is_ordinary(name):
+                if everything or name[0] in SPECIAL_FIRST or name.endswith(SECRET_END):
                     is_folder = entry.is_dir(follow_symlinks=False)
                     rule = rules.decide(path, name, is_folder)
                     if rule is not None:

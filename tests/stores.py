@@ -15,7 +15,7 @@ from tensortime.manifest import FILE, Manifest, ManifestEntry
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
 from tensortime.store import Store, create_store, open_store
 from tensortime.trailers import BackupFacts, encode_message
-from tensortime.trees import MODE_FILE, Layout, meta_files, row_of, write_object, write_tree
+from tensortime.trees import MODE_FILE, Layout, meta_files, rows_of, write_object, write_tree
 
 Row = Mapping[str, object]
 
@@ -41,12 +41,10 @@ def forge(
     meta = {b"manifest": b"\n".join(lines) + b"\n", b"exclude": b"", b"run.json": b"{}\n", **(meta or {})}
     known: set[bytes] = set()
     with PackWriter(store.path(".shadow", "objects", "pack"), store.path(".tmp")) as writer:
-        git = {
-            RelPath(path): row_of(
-                RelPath(path), modes.get(path, MODE_FILE), write_object(writer, known, Kind.BLOB, data)
-            )
+        git = rows_of(
+            (path, modes.get(path, MODE_FILE), write_object(writer, known, Kind.BLOB, data))
             for path, data in (files or {}).items()
-        }
+        )
         top = write_tree(writer, known, Layout(git, Manifest({})), meta)
         facts = BackupFacts("", 1, 1_800_000_000_000_000_000, "host", str(project), "done", 1, 1)
         facts = replace(facts, params=params or {}, metrics=metrics or {}, runner=runner or {})
@@ -79,19 +77,17 @@ class Bulk:
         number: int = 1,
     ) -> str:
         """One backup of these files (bytes of the small and of the large ones); returns its commit."""
-        git = {
-            RelPath(path): row_of(
-                RelPath(path), MODE_FILE, write_object(self.writer, self.known, Kind.BLOB, data)
-            )
+        git = rows_of(
+            (path, MODE_FILE, write_object(self.writer, self.known, Kind.BLOB, data))
             for path, data in small.items()
-        }
+        )
         rows = {RelPath(path): self.entry(RelPath(path), data) for path, data in (large or {}).items()}
         layout = Layout(git, Manifest(rows))
         top = write_tree(self.writer, self.known, layout, {**meta_files(layout), b"run.json": b"{}\n"})
         self.time_ns += 1_000_000_000
         size = sum(map(len, [*small.values(), *(large or {}).values()]))
         facts = BackupFacts(
-            "", number, self.time_ns, "host", str(self.project), "done", len(git) + len(rows), size
+            "", number, self.time_ns, "host", str(self.project), "done", len(small) + len(rows), size
         )
         parents = [bytes.fromhex(parent)] if parent else []
         data = encode_commit(top, parents, self.time_ns // 1_000_000_000, encode_message(facts))

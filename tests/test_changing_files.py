@@ -45,24 +45,24 @@ class Moments:
         self.opened = 0
         # Where the file system clones, all is over in one call; the copy is what can go wrong.
         monkeypatch.setattr(fsops, "clone", lambda source, target: False)
-        open_regular = fsops.open_regular
+        open_with_stat = fsops.open_with_stat
 
-        def counting(path: bytes | str, dir_fd: int | None = None) -> int:
+        def counting(path: bytes | str, dir_fd: int | None = None) -> tuple[int, os.stat_result]:
             self.opened += os.fsencode(path) == self.path
-            return open_regular(path, dir_fd)
+            return open_with_stat(path, dir_fd)
 
-        monkeypatch.setattr(fsops, "open_regular", counting)
+        monkeypatch.setattr(fsops, "open_with_stat", counting)
 
     def before_open(self, act: Act) -> None:
         """The first time that the file is to be opened."""
-        open_regular, left = fsops.open_regular, [act]
+        open_with_stat, left = fsops.open_with_stat, [act]
 
-        def hooked(path: bytes | str, dir_fd: int | None = None) -> int:
+        def hooked(path: bytes | str, dir_fd: int | None = None) -> tuple[int, os.stat_result]:
             if left and os.fsencode(path) == self.path:
                 left.pop()()
-            return open_regular(path, dir_fd)
+            return open_with_stat(path, dir_fd)
 
-        self.monkeypatch.setattr(fsops, "open_regular", hooked)
+        self.monkeypatch.setattr(fsops, "open_with_stat", hooked)
 
     def at_read(self, act: Act, *, times: int = 1, before: bool = False) -> None:
         """Around the first read after each opening, for so many openings."""
@@ -374,14 +374,14 @@ def test_file_that_is_away_for_a_moment_is_named(project: Tree, moments: Moments
     """M02: it is there after the backup, so that nobody would guess that it was not stored."""
     path = project.path("data/file")
     project.file("data/file", size=size)
-    open_regular = fsops.open_regular
+    open_with_stat = fsops.open_with_stat
 
-    def without(tried: bytes | str, dir_fd: int | None = None) -> int:
+    def without(tried: bytes | str, dir_fd: int | None = None) -> tuple[int, os.stat_result]:
         if os.fsencode(tried) in (path, b"file"):
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", tried)
-        return open_regular(tried, dir_fd)
+        return open_with_stat(tried, dir_fd)
 
-    moments.monkeypatch.setattr(fsops, "open_regular", without)
+    moments.monkeypatch.setattr(fsops, "open_with_stat", without)
     report = api.backup(directory=project.root)
     assert [one.path for one in report.skipped] == ["data/file"]
 

@@ -21,7 +21,7 @@ from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_ob
 from tensortime.reach import read_reach
 from tensortime.store import open_store
 from tensortime.trailers import BackupFacts, encode_message
-from tensortime.trees import MODE_FILE, Layout, row_of, write_object, write_tree
+from tensortime.trees import MODE_FILE, Layout, rows_of, write_object, write_tree
 from tensortime.withdrawn import read_withdrawn
 
 LARGE = 2 << 20
@@ -278,14 +278,14 @@ def thousand(project: Path, count: int) -> None:
                     Path(path).write_bytes(data)
                 name = RelPath(b"data/" + data.split()[0] + b".bin")
                 entries[name] = ManifestEntry(name, FILE, None, len(data), digest, 1)
-            git = {
-                RelPath(b"src/%d.py" % one): row_of(
-                    RelPath(b"src/%d.py" % one),
+            git = rows_of(
+                (
+                    b"src/%d.py" % one,
                     MODE_FILE,
                     write_object(writer, known, Kind.BLOB, b"%d" % (one + number // 10)),
                 )
                 for one in range(10)
-            }
+            )
             manifest = Manifest(entries)
             meta = {**encode_manifest(manifest), b"exclude": b"", b"run.json": b"{}\n"}
             top = write_tree(writer, known, Layout(git, manifest), meta)

@@ -414,14 +414,14 @@ def test_a_file_that_cannot_be_read_is_skipped_and_named(
 ) -> None:
     """One bad file does not keep the others out."""
     tm, _ = begin(gate)
-    real = fsops.open_regular
+    real = fsops.open_with_stat
 
-    def broken(path: fsops.Path, dir_fd: int | None = None) -> int:
+    def broken(path: fsops.Path, dir_fd: int | None = None) -> tuple[int, os.stat_result]:
         if os.fsencode(path).endswith(b"/b.bin"):
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real(path, dir_fd)
 
-    monkeypatch.setattr(fsops, "open_regular", broken)
+    monkeypatch.setattr(fsops, "open_with_stat", broken)
     end(gate, tm)
     assert api.show("x").run["skipped"] == [{"path": "data/raw/b.bin", "reason": "Input/output error"}]
     assert api.show("x").experiment.status == "incomplete"
