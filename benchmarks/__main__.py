@@ -5,14 +5,17 @@ of which replaces its parts, and the page is written from all of them.
 """
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.chart import chart
+from benchmarks.disks import FRESH
 from benchmarks.measures import seconds
 from benchmarks.numbers import (
     BASE,
@@ -125,6 +128,8 @@ def measure_tree(tree: Tree, tools: list[Tool], options: argparse.Namespace) -> 
     """One tree, in a folder that is removed again."""
     folder = tree.place or options.folder
     part = TreePart(conditions(folder, options.rounds, options.scale))
+    if tree.fresh and os.geteuid() == 0:
+        part.conditions = replace(part.conditions, file_system=FRESH)
     part.problem = no_room(folder, tree.room * options.scale)
     if part.problem:
         say(f"{tree.name}: not measured: {part.problem}")

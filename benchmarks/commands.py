@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 
+class NotMeasured(Exception):
+    """Something cannot be measured here; the reason."""
+
+
 class Done(NamedTuple):
     """A command that succeeded."""
 

@@ -1,20 +1,17 @@
 """Scenarios of large files: one of them changed; one of 8 GiB on file systems that share blocks."""
 
-import contextlib
 import fcntl
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.commands import run, run_quiet, sync
+from benchmarks.disks import loop_mount
 from benchmarks.rounds import timed
-from benchmarks.setting import NotMeasured, Setting, probe, store_of, tensortime
-from benchmarks.tools import Missing, need
+from benchmarks.setting import Setting, probe, store_of, tensortime
 from benchmarks.trees import CODE, HUGE, change_large, make_tree, warm
 
 FICLONE = 0x40049409
@@ -96,41 +93,3 @@ def used_bytes(place: Path) -> int:
     sync(place)
     info = os.statvfs(place)
     return (info.f_blocks - info.f_bfree) * info.f_frsize
-
-
-@contextlib.contextmanager
-def loop_mount(kind: str, folder: Path, size: int) -> Iterator[tuple[Path, bool]]:
-    """A new file system in a sparse image, and whether it reads the disk past the image's page cache. NotMeasured."""
-    if os.geteuid() != 0:
-        raise NotMeasured("mounting needs root")
-    try:
-        need(f"mkfs.{kind}", {"xfs": "xfsprogs", "btrfs": "btrfs-progs"}[kind])
-    except Missing as problem:
-        raise NotMeasured(str(problem)) from None
-    image, place = folder / f"{kind}.img", folder / kind
-    place.mkdir()
-    with open(image, "wb") as file:
-        file.truncate(size)
-    run(f"mkfs.{kind}", "-q", image)
-    device, direct = attach(image)
-    try:
-        done = subprocess.run(["mount", device, place], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise NotMeasured(f"mount failed: {done.stderr.strip()}")
-        try:
-            yield place, direct
-        finally:
-            run("umount", place)
-    finally:
-        run_quiet("losetup", "--detach", device)
-        image.unlink()
-
-
-def attach(image: Path) -> tuple[str, bool]:
-    """A loop device of an image: its path, and whether it passes the page cache by. NotMeasured."""
-    for direct in (True, False):
-        words = ["losetup", "--find", "--show", f"--direct-io={'on' if direct else 'off'}", str(image)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)
-        if done.returncode == 0:
-            return done.stdout.strip(), direct
-    raise NotMeasured(f"losetup failed: {done.stderr.strip()}")

@@ -6,9 +6,11 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.commands import run_quiet, sync
+from benchmarks.disks import fresh_disk
 from benchmarks.numbers import Result
 from benchmarks.tools import Missing, Place, Tool, disk_usage
 from benchmarks.trees import Tree, change, make_tree, warm
@@ -68,8 +70,14 @@ def spent(result: Result) -> float:
 
 def one_round(tree: Tree, tool: Tool, project: Path, number: int, result: Result, *, check: bool) -> None:
     """First backup, again, after a change, restore; what it made is removed."""
-    place = Place(project, project.parent / "store", project.parent / "restored")
-    freed = 0
+    with fresh_disk(project.parent, tree.fresh) if tree.fresh else nullcontext(project.parent) as disk:
+        place = Place(project, disk / "store", disk / "restored")
+        all_steps(tree, tool, place, number, result, check=check)
+
+
+def all_steps(tree: Tree, tool: Tool, place: Place, number: int, result: Result, *, check: bool) -> None:
+    """As `one_round`, in a place."""
+    project, freed = place.project, 0
     try:
         tool.prepare(place)
         for step, backup in (("first", 0), ("again", 1), ("changed", 2)):

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks import large_files, repeated, starting
+from benchmarks.commands import NotMeasured
 from benchmarks.numbers import ScenarioPart, conditions
 from benchmarks.rounds import FAILURES, Say
-from benchmarks.setting import NotMeasured, Setting
+from benchmarks.setting import Setting
 
 
 class Scenario(NamedTuple):

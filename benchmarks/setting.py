@@ -15,10 +15,6 @@ TOP = Path(__file__).parent.parent
 PROGRAM = Path(sys.executable).with_name("tensortime")
 
 
-class NotMeasured(Exception):
-    """A scenario cannot be measured here; the reason."""
-
-
 @dataclass(frozen=True)
 class Setting:
     """Where and how thoroughly a scenario is measured."""

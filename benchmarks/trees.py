@@ -37,6 +37,8 @@ class Tree:
     """Another file system than the one that is measured, already there."""
     room: float = 0
     """Bytes that project, store and restored worktree take on the disk at the most."""
+    fresh: int = 0
+    """Bytes of the file system of its own that each tool gets in each round; 0: it gets none."""
     tight: bool = False
     """Whether whole copies that are no longer needed are deleted between the steps; their bytes are counted on."""
 
@@ -124,10 +126,13 @@ CODE = Tree(
     FIRST_SOURCE,
     "data/part0.bin",
     compared=RIVALS,
-    room=6e9,
+    room=9e9,
+    fresh=6 << 30,
 )
-MANY = Tree("many", "50,000 files of 4 KB", make_many, FIRST_SOURCE, compared=RIVALS, room=2e9)
-IMAGES = Tree("images", "20,000 files of 100 KB", make_images, "img/part000/file00000.py", room=11e9)
+MANY = Tree("many", "50,000 files of 4 KB", make_many, FIRST_SOURCE, compared=RIVALS, room=5e9, fresh=4 << 30)
+IMAGES = Tree(
+    "images", "20,000 files of 100 KB", make_images, "img/part000/file00000.py", room=14e9, fresh=11 << 30
+)
 HUGE = Tree("huge", "one file of 8 GiB", make_huge, "src/train.py", "data/all.bin", room=35e9, tight=True)
 QUICK = Tree(
     "quick",
@@ -136,6 +141,8 @@ QUICK = Tree(
     FIRST_SOURCE,
     "data/part0.bin",
     patience=7,
+    room=4e9,
+    fresh=3 << 30,
 )
 MANY_TMPFS = replace(
     MANY,
@@ -144,6 +151,8 @@ MANY_TMPFS = replace(
     compared=("cp -r", "tensortime"),
     tools=("cp -r", "rsync --link-dest", "tensortime", "git"),
     place=MEMORY,
+    room=2e9,
+    fresh=0,
 )
 
 TREES = {tree.name: tree for tree in (CODE, MANY, IMAGES, HUGE, MANY_TMPFS, QUICK)}
