@@ -14,7 +14,7 @@ from tensortime.config import Config
 from tensortime.errors import GitFailed, Message, StoreBusy, TensorTimeError, listing, message
 from tensortime.formats import iso_time
 from tensortime.gitcommand import MINIMUM_GIT, git_version
-from tensortime.monitor import NullMonitor
+from tensortime.monitor import Monitor
 from tensortime.project import Place
 from tensortime.reports import BAD, FINE, WORTH_KNOWING, Check
 from tensortime.snapshot import kept_free
@@ -34,7 +34,7 @@ LEFT_OUT = (("skipped", "reason"), ("ignored", "rule"), ("outside", "target"))
 """Lists of run.json, and what beside the path says why."""
 
 
-def examine(place: Place, store: Store | None, config: Config) -> tuple[Check, ...]:
+def examine(place: Place, store: Store | None, config: Config, monitor: Monitor) -> tuple[Check, ...]:
     """All checks, in the order in which a person reads them. Without a store only those that need none."""
     checks = [check_git(), *check_system()]
     if store is None:
@@ -54,7 +54,12 @@ def examine(place: Place, store: Store | None, config: Config) -> tuple[Check, .
                 message("this user cannot write the store: nothing can be backed up here"),
             )
         )
-    checks += [*check_room(store, config), check_store(store), *check_killed(store), *check_coverage(store)]
+    checks += [
+        *check_room(store, config),
+        check_store(store, monitor),
+        *check_killed(store),
+        *check_coverage(store),
+    ]
     return tuple(checks)
 
 
@@ -234,10 +239,10 @@ def check_room(store: Store, config: Config) -> Iterator[Check]:
         yield Check("max_store", BAD if passed else FINE, said)
 
 
-def check_store(store: Store) -> Check:
+def check_store(store: Store, monitor: Monitor) -> Check:
     """Whether all is there that the backups need."""
     try:
-        report = fsck.verify(store, fsck.Scope(), False, NullMonitor())
+        report = fsck.verify(store, fsck.Scope(), False, monitor)
     except (GitFailed, StoreBusy) as problem:
         return Check("health", WORTH_KNOWING, problem.message)
     if report.problems:

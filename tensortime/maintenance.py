@@ -100,12 +100,17 @@ def purge(
         opened.give_to_owner()
 
 
-def doctor(*, directory: PathLike | None = None, store: PathLike | None = None) -> DoctorReport:
+def doctor(
+    *,
+    directory: PathLike | None = None,
+    store: PathLike | None = None,
+    monitor: Monitor = SILENT,
+) -> DoctorReport:
     """Look whether everything is as backups need it, and say what is not in words that a person can act on."""
     place, config = locate(directory, store)
     opened = open_store(place.store) if is_store(place.store) else None
     try:
-        return DoctorReport(health.examine(place, opened, config))
+        return DoctorReport(health.examine(place, opened, config, monitor))
     except OSError as problem:
         raise environment_failure(place.store, problem) from problem
     finally:

@@ -101,8 +101,9 @@ def agreed(question: str) -> bool:
 def doctor(common: Common) -> int:
     """`tensortime doctor`."""
 
-    def work(_: TerminalMonitor) -> int:
-        report = maintenance.doctor(directory=common.directory, store=common.store)
+    def work(monitor: TerminalMonitor) -> int:
+        report = maintenance.doctor(directory=common.directory, store=common.store, monitor=monitor)
+        monitor.clear()
         if common.as_json:
             put_json(documents.doctor_json(report))
         else:

@@ -9,6 +9,7 @@ file systems) nothing is deleted that was not withdrawn a day before: since then
 
 import contextlib
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from tensortime.formats import Digest, bytes_of, text_of
 from tensortime.garbage import Facts, GcPlan, Rewrite, disk_size, freed_by, is_trash, make_plan, read_facts
 from tensortime.gitobjects import GitObjects
 from tensortime.leftovers import Leftover
-from tensortime.monitor import Monitor
+from tensortime.monitor import Meter, Monitor
 from tensortime.packreader import Pack, PackDamaged
 from tensortime.reach import Root, node_of, read_reach, read_roots
 from tensortime.repacking import copy_objects, pack_folder, remove_file, remove_pack, remove_shortcuts
@@ -292,16 +293,19 @@ def copy_needed(
     with store.in_use(), fsops.locked(store.path(".tmp", "fold.lock"), wait=LOCK_WAIT):
         objects = GitObjects(store.path(".shadow"))
         for one in sorted(rewrites, key=lambda rewrite: (rewrite.size - rewrite.saved, rewrite.name)):
+            meter = Meter(monitor, one.size, threading.Lock(), threading.Event())
             try:
-                copy_one(store, objects, one, copied, tally)
+                copy_one(store, objects, one, copied, tally, meter)
             except (PackDamaged, OSError, TensorTimeError) as problem:
                 tally.notes.append(
                     message("{pack} stays as it is: {problem}", pack=one.name, problem=str(problem))
                 )
-            monitor.advance(1, one.size)
+            meter.finish()
 
 
-def copy_one(store: Store, objects: GitObjects, one: Rewrite, copied: Copied, tally: Tally) -> None:
+def copy_one(
+    store: Store, objects: GitObjects, one: Rewrite, copied: Copied, tally: Tally, advance: Meter
+) -> None:
     """Copy what is needed of one pack, and read what other packs have of it."""
     pack = objects.packs.get(one.name)
     if pack is None or not all(name in objects.packs for name in one.elsewhere.values()):
@@ -317,7 +321,7 @@ def copy_one(store: Store, objects: GitObjects, one: Rewrite, copied: Copied, ta
                 "{needed:,} bytes are needed to write it anew, {free:,} are free", needed=needed, free=room
             )
         with store.staging() as staging:
-            made = copy_objects(store, staging, [(pack, one.needed)])
+            made = copy_objects(store, staging, [(pack, one.needed)], advance)
         for name in made:
             copy = Pack(os.path.join(pack_folder(store), name))
             copied.proven[name] = set(copy.index)

@@ -6,7 +6,7 @@ Entries are copied as they are, after their bytes were found right. A delta stay
 
 import os
 import zlib
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 
 from tensortime import fsops
 from tensortime.packreader import NAMED_DELTA, Entry, Pack
@@ -20,10 +20,15 @@ SHORTCUTS = ("pack/multi-pack-index", "info/commit-graph", "info/commit-graphs")
 """What a person's git may have written about packs and commits; git does without."""
 
 
-def copy_objects(store: Store, staging: str, sources: Iterable[tuple[Pack, Set[bytes]]]) -> list[str]:
+def copy_objects(
+    store: Store,
+    staging: str,
+    sources: Iterable[tuple[Pack, Set[bytes]]],
+    advance: Callable[[int], None] | None = None,
+) -> list[str]:
     """Copy these objects into new packs, published and read back; returns their names.
 
-    PackDamaged, OSError: nothing is published then.
+    `advance`: told of the bytes of each that was copied. PackDamaged, OSError: nothing is published then.
     """
     folder = pack_folder(store)
     with PackWriter(folder, staging, fsync=fsops.sync_file) as writer:
@@ -32,6 +37,8 @@ def copy_objects(store: Store, staging: str, sources: Iterable[tuple[Pack, Set[b
             for entry in pack.entries():
                 if entry.oid in oids and entry.oid not in writer:
                     writer.add(copied(pack, entry, starts, oids))
+                    if advance is not None:
+                        advance(entry.end - entry.start)
         names = writer.finish()
     for name in names:
         made = Pack(os.path.join(folder, name))

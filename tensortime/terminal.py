@@ -4,11 +4,12 @@ import contextlib
 import math
 import os
 import time
+from collections import deque
 from typing import TextIO
 
 from tensortime.errors import Message, TensorTimeError, message
 from tensortime.messages import ENGLISH, Translator
-from tensortime.text import files_text, fit, printable, seconds_text, size_text
+from tensortime.text import cells, files_text, fit, printable, seconds_text, size_text
 
 WORDS = {
     "scan": message("looking"),
@@ -25,6 +26,15 @@ WORDS = {
 PATIENCE = 1.0
 """Seconds before a step shows its progress."""
 PAUSE = 0.1
+RECENT = 5.0
+"""Seconds over which the rate is taken: what was known, or was of another sort, says little about what is left."""
+FILE_WORK = 40_000
+"""Bytes that take as long as a file does, whatever its size: with small ones alone the rate says little about what is
+left of the large."""
+ENDLESS = 360_000
+"""Seconds: who has so much left has stopped."""
+BARS = (20, 10)
+"""Cells of the bar, where there is room."""
 
 
 def write_line(stream: TextIO | None, text: str) -> None:
@@ -98,6 +108,11 @@ def failure_message(problem: BaseException) -> Message:
     return problem.message
 
 
+def bar(part: float, width: int) -> str:
+    """So much of a bar."""
+    return f"{'#' * int(part * width):<{width}}"
+
+
 class TerminalMonitor:
     """Says notices at once, and draws a progress line for steps that take longer than a second."""
 
@@ -114,6 +129,8 @@ class TerminalMonitor:
         self.step, self.files, self.size = "", 0, 0
         self.done_files, self.done_size = 0, 0
         self.started = self.drawn = time.monotonic()
+        self.seen = deque([(self.started, 0, 0)])
+        """Moments, and the work and the bytes that were done by then."""
         self.visible = False
 
     def begin(self, step: str, files: int, size: int) -> None:
@@ -122,6 +139,7 @@ class TerminalMonitor:
         self.step, self.files, self.size = step, files, size
         self.done_files, self.done_size = 0, 0
         self.started = self.drawn = time.monotonic()
+        self.seen = deque([(self.started, 0, 0)])
 
     def advance(self, files: int, size: int) -> None:
         """Redraw, not more often than a person can see."""
@@ -130,29 +148,54 @@ class TerminalMonitor:
         now = time.monotonic()
         if self.progress and now - self.started > PATIENCE and now - self.drawn > PAUSE:
             self.drawn = now
-            self.draw(now - self.started)
+            self.draw(now)
 
-    def draw(self, seconds: float) -> None:
-        """The progress line: a bar where the total is known, rate and remaining time."""
-        rate, tr = self.done_size / seconds, self.tr
-        word = tr.text(WORDS.get(self.step, self.step))
-        if self.size:
-            part = min(self.done_size / self.size, 1.0)
-            seconds_left = math.ceil((self.size - self.done_size) / rate) if rate else None
-            line = tr(
-                "{step} [{bar}] {part:4.0%} of {size}, {rate}/s, {left} left",
-                step=word,
-                bar=f"{'#' * int(part * 20):<20}",
-                part=part,
-                size=size_text(self.size),
-                rate=size_text(int(rate)),
-                left="?" if seconds_left is None else seconds_text(seconds_left, tr),
-            )
-        else:
-            line = tr("{step} {files}", step=word, files=files_text(self.done_files, tr))
-        width = terminal_width()
-        self.put("\r" + fit(self.prefix + line, width - 1) + "\x1b[K")
+    def draw(self, now: float) -> None:
+        """The progress line: the first that fits."""
+        width = terminal_width() - 1
+        lines = self.lines(now)
+        line = next((one for one in lines if cells(one) <= width), fit(lines[-1], width))
+        self.put("\r" + line + "\x1b[K")
         self.visible = True
+
+    def lines(self, now: float) -> list[str]:
+        """How far it is, the fullest line first: a bar where the total is known, rate and remaining time."""
+        tr, word = self.tr, self.tr.text(WORDS.get(self.step, self.step))
+        if not (self.size or self.files):
+            short = tr("{step} {files}", step=word, files=files_text(self.done_files, tr))
+            return [self.prefix + short, short]
+        total, done = self.work(self.files, self.size), self.work(self.done_files, self.done_size)
+        part, (work_rate, rate) = min(done / total, 1.0), self.rates(now, done)
+        seconds = max(total - done, 0) / work_rate if work_rate else ENDLESS
+        left = seconds_text(math.ceil(seconds), tr) if seconds < ENDLESS else "?"
+        facts = {"step": word, "part": part, "left": left}
+        last = tr("{step} {part:4.0%}", step=word, part=part)
+        if not self.size:
+            short = tr("{step} {part:4.0%}, {left} left", **facts)
+            bars = [tr("{step} [{bar}] {part:4.0%}, {left} left", bar=bar(part, n), **facts) for n in BARS]
+            return [*(self.prefix + line for line in (*bars, short)), short, last]
+        facts |= {"rate": size_text(int(rate))}
+        short = tr("{step} {part:4.0%}, {rate}/s, {left} left", **facts)
+        facts |= {"size": size_text(self.size)}
+        full = tr("{step} {part:4.0%} of {size}, {rate}/s, {left} left", **facts)
+        bars = [
+            tr("{step} [{bar}] {part:4.0%} of {size}, {rate}/s, {left} left", bar=bar(part, n), **facts)
+            for n in BARS
+        ]
+        return [*(self.prefix + line for line in (*bars, full)), full, short, last]
+
+    def work(self, files: int, size: int) -> int:
+        """Files and bytes in one number."""
+        return size + FILE_WORK * min(files, self.files)
+
+    def rates(self, now: float, done: int) -> tuple[float, float]:
+        """How much work, and how many bytes, were done each second of late."""
+        while len(self.seen) > 1 and now - self.seen[1][0] >= RECENT:
+            self.seen.popleft()
+        since, work, size = self.seen[0]
+        self.seen.append((now, done, self.done_size))
+        passed = max(now - since, 0.001)
+        return (done - work) / passed, (self.done_size - size) / passed
 
     def clear(self) -> None:
         """Remove the progress line."""

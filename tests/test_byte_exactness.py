@@ -203,13 +203,13 @@ def make_deep(tree: Tree, path: bytes, data: bytes = b"") -> None:
 
 
 def test_longest_names_and_deepest_folders(project: Tree) -> None:
-    """B09, B10: components of 255 bytes in any role, and 50 levels, come back."""
+    """B09, B10: components of 255 bytes in any role, and 60 levels, come back."""
     longest = b"n" * 255
     project.file(longest, b"small").file(b"large/" + longest, size=THRESHOLD).symlink(
         b"links/" + longest, longest
     )
     project.folder(b"empty/" + longest).file(longest[:-1] + b"/" + longest + b"/x", b"below")
-    project.file("/".join(["level"] * 50) + "/x", b"deep").folder("/".join(["hollow"] * 50))
+    project.file("/".join(["level"] * 60) + "/x", b"deep").folder("/".join(["hollow"] * 60))
     assert_round_trip(project)
 
 

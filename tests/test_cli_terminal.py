@@ -106,7 +106,7 @@ def test_progress_on_a_terminal(tmp_path: Path, variables: dict[str, str]) -> No
     tree = Tree(tmp_path / "p").file("train.py").file("data.bin", size=6 << 20)
     shown = on_terminal("-c", QUICK, "backup", "--name", "x", cwd=tree.root, variables=variables)
     drawn = re.findall(
-        r"\rtensortime: storing \[[# ]{20}\] +\d+% of 6\.3 MB, [\d.]+ .B/s, .*? left\x1b\[K", shown
+        r"\rtensortime: storing \[[# ]{10,20}\] +\d+% of 6\.3 MB, [\d.]+ .B/s, .*? left\x1b\[K", shown
     )
     assert drawn
     assert all(columns_of(line) - 4 < 80 for line in drawn)
