@@ -233,9 +233,9 @@ class Advances(Steps):
         self.sizes.append(size)
 
 
-@pytest.mark.parametrize("columns", [80, 40])
-def test_a_terminal_in_the_end_shows_the_result_alone(tmp_path: Path, columns: int) -> None:
+def test_a_terminal_in_the_end_shows_the_result_alone(tmp_path: Path) -> None:
     """Each verb that reads or writes data draws one line over and over, never breaks it, and takes it away."""
+    columns = 40
     tree = Tree(tmp_path / "p").file("train.py").file("data.bin", size=6 << 20)
     for words in (
         ["backup", "--name", "x"],
