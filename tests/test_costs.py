@@ -248,7 +248,11 @@ def test_git_processes_of_what_only_looks(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [120, pytest.param(1000, marks=pytest.mark.long)])
 def test_many_unchanged_backups(tmp_path: Path, tally: Tally, count: int) -> None:
-    """Never more than 50 packs that could be folded, and 1 KB a backup on disk once they are."""
+    """Never more than 50 packs that could be folded, and 1 KB a backup on disk once they are.
+
+    Each backup opens at most three files for each of those before it that are not folded yet (pack, idx, ref), and 35
+    besides; the one that folds starts three gits more and syncs five times more.
+    """
     tree = project_of(tmp_path / "p", small=10, large=1)
     store = tree.root / "tensortime"
     packs = store / ".shadow/objects/pack"
@@ -256,16 +260,29 @@ def test_many_unchanged_backups(tmp_path: Path, tally: Tally, count: int) -> Non
     def size() -> int:
         return sum(path.lstat().st_size for path in store.rglob("*") if path.is_file())
 
-    sizes = {}
+    sizes: dict[int, int] = {}
+    looked: dict[int, Costs] = {}
     for number in range(1, count + 1):
-        api.backup(directory=tree.root, name=f"run-{number:04}")
+        if number in (5, 50, 51, 52, 100):
+            looked[number] = costs_of(BACKUP, cwd=tree.root)
+        else:
+            api.backup(directory=tree.root, name=f"run-{number:04}")
         names = os.listdir(packs)
         unkept = sum(name.endswith(".pack") and name[:-4] + "keep" not in names for name in names)
         assert unkept <= 50
-        if unkept == 1:
+        if unkept == 1 < number:
             sizes[number] = size()
     first, last = min(sizes), max(sizes)
     assert last - first > count / 3
     assert (sizes[last] - sizes[first]) / (last - first) <= 1000
+    assert first == 51
+    for number, spent in looked.items():
+        folds = number == first
+        assert_no_more(
+            spent.gits, ["for-each-ref", "update-ref", *["repack", "pack-objects", "pack-refs"] * folds]
+        )
+        assert sum(spent.synced.values()) <= PUBLISHING + 5 * folds
+        opened = within(spent.opened, store, without=store / "nothing")
+        assert folds or sum(opened.values()) <= 35 + 3 * (number - 1 - (first if number > first else 0))
     assert len(upkeep.du(directory=tree.root).experiments) == count
     tally("unchanged backups", count)
