@@ -5,7 +5,9 @@ disk decides.
 """
 
 import os
+import resource
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +19,10 @@ from tensortime import api, intake, maintenance
 AHEAD = -(10**12)
 FACTOR = 2.0
 """How much more a file may cost among ten times as many."""
-LEAST = 0.1
-"""Seconds below which a time says nothing: the kernel counts in hundredths, and each git that starts takes some."""
+LEAST = 0.03
+"""Seconds below which a time says nothing: each git that starts takes some of it."""
+
+TRIES = 3
 
 Make = Callable[[Tree, int], object]
 
@@ -56,7 +60,8 @@ KINDS: dict[str, Make] = {"one folder": one_folder, "large files": large_files}
 
 def processor_seconds() -> float:
     """What this process and its children that have ended took so far."""
-    return sum(os.times()[:4])
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def costs_of_steps(folder: Path, make: Make, count: int) -> dict[str, float]:
@@ -88,18 +93,24 @@ def costs_of_steps(folder: Path, make: Make, count: int) -> dict[str, float]:
 
 
 def assert_no_cliff(folder: Path, make: Make, count: int) -> None:
-    """A tenth of the files, then all of them."""
-    few = costs_of_steps(folder / "few", make, count // 10)
-    many = costs_of_steps(folder / "many", make, count)
-    growth = {name: round(many[name] / max(few[name], LEAST), 1) for name in few}
-    steep = {name: times for name, times in growth.items() if times > 10 * FACTOR}
-    assert not steep, (growth, few, many)
+    """A tenth of the files, then all of them. A step that is too steep each time is; once, the machine was busy."""
+    steep: dict[str, tuple[float, float]] = {}
+    for _ in range(TRIES):
+        few = costs_of_steps(folder / "few", make, count // 10)
+        many = costs_of_steps(folder / "many", make, count)
+        now = {
+            name: (few[name], many[name]) for name in few if many[name] > 10 * FACTOR * max(few[name], LEAST)
+        }
+        steep = now if not steep else {name: times for name, times in now.items() if name in steep}
+        if not steep:
+            return
+    raise AssertionError(f"seconds among few and among many: {steep}")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_thousands_of_files(tmp_path: Path, kind: str) -> None:
-    """What grows with the square of their number shows already here."""
-    assert_no_cliff(tmp_path, KINDS[kind], 3000)
+@pytest.mark.parametrize(("kind", "count"), [("one folder", 3000), ("large files", 1000)])
+def test_thousands_of_files(tmp_path: Path, kind: str, count: int) -> None:
+    """What grows with the square of their number shows here already, unless each step of it is very small."""
+    assert_no_cliff(tmp_path, KINDS[kind], count)
 
 
 @pytest.mark.long
