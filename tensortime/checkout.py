@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -44,10 +44,11 @@ RESTORED_BITS = 0o1777
 """setuid and setgid are not given back: the bytes are the same, who may become whom is not ours to decide."""
 
 BATCH = 256
+LOOK_SECONDS = 0.02
+"""How long to wait for git where it has finished nothing meanwhile."""
 RECORD_BYTES = 1 << 16
 """What git's record of a worktree takes at least."""
 
-REDRAW_SECONDS = 0.2
 LINKS = ("auto", "reflink", "copy", "hardlink", "symlink")
 
 
@@ -180,16 +181,10 @@ def build(
         # What git finds there already it does not make: two who make the same folder would get into each other's way.
         make_folders(root, plan)
         with ThreadPoolExecutor(1, "tensortime") as pool:
-            small = pool.submit(check_out, store, admin, plan, partial)
+            written = pool.submit(check_out, store, admin, plan, partial)
             placed = place_all(store, root, plan, how, monitor)
-            # git says nothing meanwhile: let whoever watches see that something happens.
-            while not wait([small], timeout=REDRAW_SECONDS).done:
-                monitor.advance(0, 0)
-            small.result()
-            give_modes(root, plan)
-            refreshed = pool.submit(store.shadow.refresh_index, admin, partial)
-            check_small(root, plan, monitor)
-            refreshed.result()
+            check_small(root, plan, monitor, written)
+        give_modes(root, plan)
     finally:
         os.close(root)
     link_worktree(store, admin, partial, destination, project)
@@ -344,24 +339,47 @@ def give_modes(root: int, plan: Plan) -> None:
                     os.close(fd)
 
 
-def check_small(root: int, plan: Plan, monitor: Monitor) -> None:
-    """Read back what git wrote: git itself does not compare a file with its id at checkout."""
+def check_small(root: int, plan: Plan, monitor: Monitor, written: Future[None]) -> None:
+    """Read back what git writes, while it writes: git itself does not compare a file with its id at checkout.
+
+    A file that is right is whole, and git is done with it. `written`: git's work. Damaged, and what git failed of.
+    """
     items = [item for item in plan.items if item.mode != MODE_FOLDER]
-    for start in range(0, len(items), BATCH):
-        batch = items[start : start + BATCH]
-        # In one thread: beside git, which refreshes its index, more of them are no faster.
-        wrong = next((item.path for item in batch if not is_right(root, item)), None)
-        if wrong is not None:
-            raise Damaged("{path} cannot come back: the store holds other bytes", path=text_of(wrong))
-        monitor.advance(len(batch), sum(item.size for item in batch))
+    waiting = [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+    while waiting:
+        is_done = written.done()
+        if is_done:
+            written.result()
+        later = []
+        for batch in waiting:
+            # git writes about in this order: where the last is not there yet, hardly any of them is.
+            if not is_done and not is_right(root, batch[-1]):
+                later.append(batch)
+                continue
+            wrong = [item for item in batch if not is_right(root, item)]
+            if wrong and is_done:
+                path = text_of(wrong[0].path)
+                raise Damaged("{path} cannot come back: the store holds other bytes", path=path)
+            if wrong:
+                later.append(wrong)
+            size = sum(item.size for item in batch) - sum(item.size for item in wrong)
+            monitor.advance(len(batch) - len(wrong), size)
+        if len(later) == len(waiting):
+            monitor.advance(0, 0)
+            time.sleep(LOOK_SECONDS)
+        waiting = later
+    written.result()
 
 
 def is_right(root: int, item: TreeItem) -> bool:
-    """Whether the file on disk has the bytes that its id promises."""
-    # From the open folder: with the folder's own path in front, the longest paths are too long for the kernel.
-    if item.mode == MODE_LINK:
-        return object_id(Kind.BLOB, os.readlink(item.path, dir_fd=root)) == item.oid
-    fd = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=root)
+    """Whether the file on disk has the bytes that its id promises; not where there is none."""
+    try:
+        # From the open folder: with the folder's own path in front, the longest paths are too long for the kernel.
+        if item.mode == MODE_LINK:
+            return object_id(Kind.BLOB, os.readlink(item.path, dir_fd=root)) == item.oid
+        fd = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=root)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
     try:
         return object_id(Kind.BLOB, read_bytes(fd, item.size + 1)) == item.oid
     finally:

@@ -178,10 +178,6 @@ class Shadow:
         words = ("read-tree", "--reset", "-u", "HEAD")
         self.run(*words, git_dir=admin, work_tree=path, umask=umask)
 
-    def refresh_index(self, admin: str, path: str) -> None:
-        """Let git look at the times of a worktree's files, so that `git status` need not read them."""
-        self.run("update-index", "-q", "--refresh", git_dir=admin, work_tree=path, accept=(0, 1))
-
     def refs(self, *prefixes: str) -> RefList:
         """All refs under these prefixes with their commits, in one process."""
         layout = "--format=%(refname)%00%(objectname)%00%(raw:size)%00%(raw)"
