@@ -60,8 +60,9 @@ class Run:
 
 def gather(writer: PackWriter, known: set[bytes], taken: Intake, found: Scan) -> Contents:
     """All that was found and read; the targets of links that git carries are written as blobs."""
-    small, large = dict(taken.small), dict(taken.large)
-    for path, group in groups_of(taken, found).items():
+    groups = groups_of(taken)
+    small, large = (dict(taken.small), dict(taken.large)) if groups else (taken.small, taken.large)
+    for path, group in groups.items():
         if path in small:
             small[path] = small[path]._replace(link=group)
         elif path in large:
@@ -80,13 +81,13 @@ def gather(writer: PackWriter, known: set[bytes], taken: Intake, found: Scan) ->
     return Contents(small, large, links, folders, found.root_mode & PERMISSIONS)
 
 
-def groups_of(taken: Intake, found: Scan) -> dict[RelPath, int]:
+def groups_of(taken: Intake) -> dict[RelPath, int]:
     """Which files, stored or queued, are hard links of each other: the number of each one's group."""
     kept = (taken.small, taken.large, taken.queued)
     return link_groups(
         (file.path, file.device, file.inode)
-        for file in found.files
-        if file.links > 1 and any(file.path in files for files in kept)
+        for file in taken.linked
+        if any(file.path in files for files in kept)
     )
 
 
@@ -100,9 +101,9 @@ def emptied_folders(
     found: Scan, small: Mapping[RelPath, SmallFile], large: Mapping[RelPath, LargeFile]
 ) -> set[bytes]:
     """The folders whose files all went away, or could not be read, after the walk had seen them."""
-    if len(small) + len(large) == len(found.files):
-        return set()
     gone = [file.path for file in found.files if file.path not in small and file.path not in large]
+    if not gone:
+        return set()
     others = [*(link.path for link in found.links), *(folder.path for folder in found.folders)]
     return {folder_of(path) for path in gone} - {folder_of(path) for path in (*small, *large, *others)}
 

@@ -59,6 +59,7 @@ class Scan:
 
     root_mode: int
     files: list[FileStat]
+    """All of them, or those that whoever wanted the scan left in it."""
     links: list[LinkStat]
     folders: list[FolderStat]
     ignored: list[Ignored]

@@ -68,6 +68,8 @@ class Intake:
     large: dict[RelPath, LargeFile] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     queued: dict[RelPath, Queued] = field(default_factory=dict)
+    linked: list[FileStat] = field(default_factory=list)
+    """Files that have other names as well."""
     learned: dict[RelPath, Known] = field(default_factory=dict)
     """For the stat cache: small files that have settled, and all large ones."""
     stored_bytes: int = 0

@@ -13,7 +13,7 @@ from tensortime.ignoring import Rules
 from tensortime.monitor import Monitor, NullMonitor
 from tensortime.policy import OWN_STORE, unconditional_rule
 from tensortime.reports import Ignored, Skipped
-from tensortime.walk import Identity, Walk, identity_of, telling_rule
+from tensortime.walk import Identity, Sift, Walk, identity_of, telling_rule
 
 OUTSIDE_SECONDS = 1.0
 """For all links out of the project together."""
@@ -27,18 +27,20 @@ def scan(
     follow: Sequence[str] = (),
     only: Sequence[RelPath] | None = None,
     monitor: Monitor | None = None,
+    sift: Sift | None = None,
 ) -> Scan:
     """Walk over the project `root`.
 
     `store` is the folder that is never entered and never mentioned. `follow`: patterns of links that are
     stored as what is behind them. `only`: just these files and folders, whatever the user's rules say.
-    `monitor` is told of files as they are found; the caller begins the step.
+    `monitor` is told of files as they are found; the caller begins the step. `sift` gets the files of each folder and
+    returns those that it wants to be among the scan's `files`.
     OSError where the root itself cannot be read; any other failure is one entry of `skipped`.
     """
     root_fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         real_root = os.path.realpath(os.fsencode(root))
-        walk = Walk(real_root, root_fd, rules, store, follow, monitor or NullMonitor())
+        walk = Walk(real_root, root_fd, rules, store, follow, monitor or NullMonitor(), sift)
         if only is None:
             walk.stack.append(walk.top)
             walk.run()

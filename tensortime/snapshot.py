@@ -9,7 +9,7 @@ expected old commit). Until the ref moves nothing has happened: a crash leaves o
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -20,37 +20,21 @@ from tensortime.cycles import no_cycle_search
 from tensortime.errors import GitFailed, NoSpace, listing, message
 from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
-from tensortime.formats import Oid, RelPath, bytes_of, is_under, text_of
+from tensortime.formats import Oid, RelPath, bytes_of, text_of
 from tensortime.ignoring import Matcher, Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
-from tensortime.packreader import PackDamaged, PackIndex
 from tensortime.packs import PackWriter
 from tensortime.pairs import covering
-from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.publication import Gathered, publish
+from tensortime.recognition import Recognition, remember_later, usable_cache
 from tensortime.reports import QUEUED, BackupReport, Lost, Skipped
 from tensortime.scan import scan
 from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
-from tensortime.statcache import (
-    ID,
-    SMALL_ID,
-    StatCache,
-    cache_name,
-    confirmed,
-    digest_of,
-    has_key,
-    identity_in,
-    is_large,
-    key_in,
-    load_cache,
-    save_cache,
-)
 from tensortime.store import Store
-from tensortime.trees import PERMISSIONS, LargeFile, SmallFile
-from tensortime.withdrawn import read_withdrawn
+from tensortime.walk import Sift
 
 ANNOUNCED_BYTES = 1_000_000_000
 """A copy of more than this is announced, with what would avoid it."""
@@ -61,9 +45,6 @@ KEPT_FREE_PART = 0.03
 
 CODE_BYTES = 256 << 20
 """So many bytes of small files may use even the space that is kept free: code is what a run cannot do without."""
-
-FORGOTTEN_OBJECTS = 10_000
-"""The stat cache forgets ids of former states once so many more than needed are there."""
 
 
 def back_up(
@@ -106,18 +87,20 @@ def back_up_into(
     catalog = history.read_catalog(store.shadow)
     now_ns = os.stat(os.path.join(session.staging, "lock")).st_mtime_ns
     lost, watched = check_hardlinks(session, catalog, now_ns)
-    cache = usable_cache(store, place)
-    found = find_files(session)
-    small, large = sort_out(session, taken, found, cache)
+    recognition = Recognition(session, taken, usable_cache(store, place))
+    # Whoever adds to an experiment compares all files with it later; else those that are known are dropped as they come.
+    whole = options.joins or options.run is not None or options.only is not None
+    found = find_files(session, None if whole else recognition.sift)
+    small, large = recognition.divide(recognition.sift(found.files) if whole else found.files)
     if small or large:
         resume()
-    stored = cache.stored() if small else cache.objects
+    stored = recognition.stored_objects() if small else recognition.cache.objects
     if options.rehash:
         stored = set()  # every small file is stored again: a pack may have rotted
     taken.skipped += found.skipped
     source = Source(os.fsencode(place.project), now_ns, found.followed)
     with session.writer() as writer:
-        take_in(session, taken, source, (small, large), cache, stored, writer, backlog)
+        take_in(session, taken, source, (small, large), recognition, stored, writer, backlog)
         fresh = gather(writer, stored, taken, found)
         missing = (*taken.skipped, *(Skipped(text_of(path), QUEUED) for path in taken.queued))
         gathered = Gathered(found, taken, fresh, missing, stored)
@@ -127,12 +110,12 @@ def back_up_into(
         if options.large_until is None or time.monotonic() < options.large_until:
             fold_when_due(store)
         tell_of_room(session)
-    remember(session, cache, taken, stored)
+    recognition.remember({file.path for file in (*small, *large)}, stored)
     linked = {file.digest for path, file in taken.large.items() if options.is_hardlink(path)}
     with contextlib.suppress(OSError):
         hardlinks.update_watched(store, {**dict.fromkeys(linked, hardlinks.LOOK_AGAIN), **watched})
     if backlog is not None and taken.queued:
-        backlog.duty = duty_after(session, source, report, groups_of(taken, found), stored)
+        backlog.duty = duty_after(session, source, report, groups_of(taken), stored)
     return replace(report, lost=lost)
 
 
@@ -186,7 +169,7 @@ def is_named(store: Store, commits: Set[Oid]) -> bool:
     return not commits.isdisjoint(Oid(oid) for oid in listed.split())
 
 
-def find_files(session: Session) -> Scan:
+def find_files(session: Session, sift: Sift | None = None) -> Scan:
     """Walk the project; says which patterns are broken and which named paths a rule would have left out."""
     options, monitor = session.options, session.monitor
     inside = os.stat(session.store.folder)
@@ -198,6 +181,7 @@ def find_files(session: Session) -> Scan:
         follow=options.follow,
         only=options.only,
         monitor=monitor,
+        sift=sift,
     )
     if options.run is not None and options.run.also:
         found = with_named(session, found, options.run.also)
@@ -257,36 +241,12 @@ def check_hardlinks(
     return history.losses(store.shadow, catalog, written), good
 
 
-def usable_cache(store: Store, place: Place) -> StatCache:
-    """The project's stat cache, without what is no longer in the store's packs; a new one knows what these hold."""
-    withdrawn = read_withdrawn(store.folder)
-    present = {name: size for name, size in pack_sizes(store).items() if name not in withdrawn.packs}
-    cache = load_cache(store.path(".cache", cache_name(place.project)), store.store_id, present)
-    if not cache.packs or not withdrawn.copies.keys().isdisjoint(present):
-        wrong = withdrawn.copies
-        found = ((name, oid) for name in present for oid in ids_in_pack(store, name))
-        return confirmed(cache, (oid for name, oid in found if oid not in wrong.get(name, ())))
-    return cache
-
-
-def ids_in_pack(store: Store, name: str) -> Iterable[bytes]:
-    """The ids of a pack; none where the pack or its idx was cut short: their bytes are then stored again."""
-    pack = store.path(".shadow", "objects", "pack", name)
-    try:
-        index = PackIndex(pack + ".idx")
-        with open(pack + ".pack", "rb") as file:
-            file.seek(-len(index.checksum), os.SEEK_END)
-            return index if file.read() == index.checksum else ()
-    except (PackDamaged, OSError):
-        return ()
-
-
 def take_in(
     session: Session,
     taken: Intake,
     source: Source,
     unknown: tuple[list[FileStat], list[FileStat]],
-    cache: StatCache,
+    recognition: Recognition,
     stored: set[bytes],
     writer: PackWriter,
     backlog: Backlog | None,
@@ -298,7 +258,7 @@ def take_in(
     quick = options.large_until is not None
     now = small if backlog is not None else [*small, *large]
     monitor.begin("store", len(now), sum(file.size for file in now))
-    seen_before = moved_or_touched(cache)
+    seen_before = recognition.seen_before
     fresh = [file for file in large if not seen_before(file)]
     if not quick:
         announce(source, sidecar, without_links(source, sidecar, fresh, options, monitor), monitor)
@@ -319,51 +279,6 @@ def take_in(
             hash_first=seen_before,
             is_hardlink=options.is_hardlink,
         )
-
-
-def sort_out(
-    session: Session, taken: Intake, found: Scan, cache: StatCache
-) -> tuple[list[FileStat], list[FileStat]]:
-    """Take in what the cache knows; returns the other files, small and large. Runs for every file: keep it lean."""
-    options, sidecar = session.options, session.sidecar
-    cached = {} if options.rehash else cache.files
-    make, large_size = tuple.__new__, options.large_size
-    learned, smalls = taken.learned, taken.small
-    small: list[FileStat] = []
-    large: list[FileStat] = []
-    for file in found.files:
-        path, size = file.path, file.size
-        known = cached.get(path)
-        if known is not None and has_key(known, size, file.mtime_ns, file.ctime_ns, file.inode):
-            if is_large(known):
-                digest = digest_of(identity_in(known))
-                if route(size, large_size, path) is Route.LARGE and sidecar.holds(digest, size):
-                    learned[path] = known
-                    taken.large[path] = LargeFile(digest, size, file.mode & PERMISSIONS, file.mtime_ns)
-                    continue
-            elif size < large_size:
-                learned[path] = known
-                # a NamedTuple's own constructor costs three times as much
-                fields = known[ID : ID + SMALL_ID], size, file.mode & PERMISSIONS, False, None
-                smalls[path] = make(SmallFile, fields)
-                continue
-        (large if route(size, large_size, path) is Route.LARGE else small).append(file)
-    return small, large
-
-
-def moved_or_touched(cache: StatCache) -> Callable[[FileStat], bool]:
-    """Tells large files whose bytes are probably stored: the same inode and size, or the same path and size."""
-    sizes: set[tuple[int, int]] | None = None
-
-    def seen_before(file: FileStat) -> bool:
-        nonlocal sizes
-        if sizes is None:
-            keys = (key_in(known) for known in cache.files.values() if is_large(known))
-            sizes = {(key.size, key.inode) for key in keys}
-        known = cache.files.get(file.path)
-        return (file.size, file.inode) in sizes or (known is not None and key_in(known).size == file.size)
-
-    return seen_before
 
 
 def space_left(store: Store, small_bytes: int, max_store: int | None) -> Room:
@@ -459,35 +374,3 @@ def announce(source: Source, sidecar: Sidecar, files: list[FileStat], monitor: M
             first=heaviest[0],
         )
     )
-
-
-def remember(session: Session, cache: StatCache, taken: Intake, stored: set[bytes]) -> None:
-    """Save the stat cache; a failure costs time only."""
-    store, only = session.store, session.options.only
-    files = taken.learned
-    if only is not None:
-        kept = {p: known for p, known in cache.files.items() if not any(is_under(p, top) for top in only)}
-        files = {**kept, **taken.learned}
-    packs = pack_sizes(store)
-    if files == cache.files and cache.packs and cache.packs.items() <= packs.items():
-        return  # what is there says it all; the few new ids of this backup's own trees are needed by no other
-    objects = stored if session.options.rehash else stored | cache.stored()
-    objects = objects - {identity_in(known) for known in files.values() if not is_large(known)}
-    if len(objects) > len(files) + FORGOTTEN_OBJECTS:
-        objects = set()
-    path = store.path(".cache", cache_name(session.place.project))
-    with contextlib.suppress(OSError):
-        save_cache(path, store.store_id, StatCache(files, objects, packs), session.staging)
-
-
-def remember_later(session: Session, taken: Intake) -> None:
-    """Add large files to the saved stat cache, and to those that are watched; a failure costs time only."""
-    store = session.store
-    path = store.path(".cache", cache_name(session.place.project))
-    linked = {file.digest for name, file in taken.large.items() if session.options.is_hardlink(name)}
-    with contextlib.suppress(OSError):
-        cache = load_cache(path, store.store_id, pack_sizes(store))
-        cache.files.update(taken.learned)
-        save_cache(path, store.store_id, cache, session.staging)
-        if linked:
-            hardlinks.update_watched(store, dict.fromkeys(linked, hardlinks.LOOK_AGAIN), keep_known=True)

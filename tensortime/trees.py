@@ -117,16 +117,16 @@ def lay_out(contents: Contents) -> Layout:
         Counter(map(attrgetter("permissions"), contents.regular)),
         Counter(folder.permissions for folder in contents.folders.values()),
     )
-    git: list[tuple[bytes, int, bytes]] = []
     entries: dict[RelPath, ManifestEntry] = {}
-    plain, program = plain_mode(0, umask), plain_mode(0o100, umask)
-    for path, small in contents.small.items():
-        oid, _, permissions, changed, link = small
-        git_mode, expected = (MODE_PROGRAM, program) if permissions & 0o100 else (MODE_FILE, plain)
-        git.append((path, git_mode, oid))
-        if permissions != expected or changed or link is not None:
-            odd = permissions if permissions != expected else None
+    plain = {plain_mode(0, umask), plain_mode(0o100, umask)}
+    for path, (_, _, permissions, changed, link) in contents.small.items():
+        if permissions not in plain or changed or link is not None:
+            odd = None if permissions in plain else permissions
             entries[path] = ManifestEntry(path, SMALL, odd, changed=changed, link=link)
+    git = rows_of(
+        (path, MODE_PROGRAM if small.permissions & 0o100 else MODE_FILE, small.oid)
+        for path, small in contents.small.items()
+    )
     for path, large in contents.large.items():
         mode = None if large.permissions == 0o666 & ~umask else large.permissions
         entries[path] = ManifestEntry(
@@ -134,7 +134,8 @@ def lay_out(contents: Contents) -> Layout:
         )
     for path, symlink in contents.links.items():
         if symlink.oid is not None:
-            git.append((path, MODE_LINK, symlink.oid))
+            above, _, name = path.rpartition(b"/")
+            git[above].append(TreeEntry(MODE_LINK, name, symlink.oid))
         else:
             entries[path] = ManifestEntry(path, SYMLINK, target=symlink.target)
     for path, folder in contents.folders.items():
@@ -142,7 +143,7 @@ def lay_out(contents: Contents) -> Layout:
         if folder.empty or odd:
             entries[path] = ManifestEntry(path, FOLDER, folder.permissions if odd else None)
     root_mode = None if contents.root_mode == 0o777 & ~umask else contents.root_mode
-    return Layout(rows_of(git), Manifest(entries, umask, root_mode))
+    return Layout(git, Manifest(entries, umask, root_mode))
 
 
 def link_goes_into_git(path: bytes) -> bool:

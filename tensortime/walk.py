@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tensortime.findings import FileStat, FolderStat, LinkStat, Outside, Scan
@@ -46,6 +46,10 @@ Identity = tuple[int, int]
 """Device and inode."""
 
 
+Sift = Callable[[list[FileStat]], list[FileStat]]
+"""Takes files that were found, and returns those that are to be kept in the list."""
+
+
 class Pending(NamedTuple):
     """A folder that is still to be read."""
 
@@ -76,8 +80,10 @@ class Walk:
         store: Identity | None,
         follow: Sequence[str],
         monitor: Monitor,
+        sift: Sift | None = None,
     ) -> None:
         self.root, self.root_fd, self.store, self.monitor = root, root_fd, store, monitor
+        self.sift = sift
         self.follow = Matcher.of("follow", follow, root)
         self.files: list[FileStat] = []
         self.links: list[LinkStat] = []
@@ -164,6 +170,8 @@ class Walk:
         self.take_entries(folder, fd, entries, index)
         self.contents[index] += len(self.files) - before
         self.monitor.advance(len(self.files) - before, 0)
+        if self.sift is not None:
+            self.files[before:] = self.sift(self.files[before:])
 
     def add_folder(self, path: bytes, mode: int, parent: int) -> int:
         """Note a folder; returns its place."""

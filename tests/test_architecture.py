@@ -35,7 +35,7 @@ LAYERS = """
     extraction  purging  health  exporting  importing  isolation  reproduction
     unpacked
     snapshot  checkout  editing  stored  present  usage  clearance  fsck  prune
-    repair  grace  backlog
+    repair  grace  backlog  recognition
     garbage  supplement  folding
     publication  census  reading  repacking  leftovers  salvage
     ongoing  overlooked  beginning
