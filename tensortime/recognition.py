@@ -81,6 +81,7 @@ class Recognition:
         small: list[FileStat] = []
         large: list[FileStat] = []
         large_size = self.session.options.large_size
+        self.cache.files = dict(self.cache.files)  # without the room of the entries that were dropped
         for file in files:
             (large if route(file.size, large_size, file.path) is Route.LARGE else small).append(file)
         return small, large

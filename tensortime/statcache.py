@@ -21,6 +21,8 @@ from tensortime.formats import Digest, RelPath
 from tensortime.fsops import read_file, write_atomic
 
 MAGIC = b"tensortime stat cache 1\n"
+BODY = len(MAGIC) + 32
+"""Where the header line begins, behind the checksum."""
 KEY = struct.Struct("<QqqQ")
 RECORD = struct.Struct("<QqqQB32s")
 ID = KEY.size + 1
@@ -119,11 +121,10 @@ def load_cache(path: str, store_id: str, packs: Mapping[str, int]) -> StatCache:
         data = read_file(path)
         if not data.startswith(MAGIC):
             return StatCache()
-        checksum, body = data[len(MAGIC) : len(MAGIC) + 32], memoryview(data)[len(MAGIC) + 32 :]
-        if blake3(body).digest() != checksum:
+        if blake3(memoryview(data)[BODY:]).digest() != data[len(MAGIC) : BODY]:
             return StatCache()
-        cache = decode_cache(bytes(body), store_id)
-    except (OSError, ValueError, KeyError, struct.error):
+        cache = decode_cache(data, store_id)
+    except (OSError, ValueError, KeyError, TypeError):
         return StatCache()
     if any(packs.get(name) != size for name, size in cache.packs.items()):
         # A pack went away (folded, collected, deleted): whoever loads this asks the packs what is left.
@@ -131,24 +132,22 @@ def load_cache(path: str, store_id: str, packs: Mapping[str, int]) -> StatCache:
     return cache
 
 
-def decode_cache(body: bytes, store_id: str) -> StatCache:
-    """Read what `encode_cache` wrote."""
-    line, _, rest = body.partition(b"\n")
-    header = json.loads(line)
+def decode_cache(data: bytes, store_id: str) -> StatCache:
+    """Read what `save_cache` wrote; no part of it is copied as a whole. ValueError, KeyError, TypeError."""
+    start = data.index(b"\n", BODY) + 1
+    header = json.loads(data[BODY:start])
     if header["store"] != store_id:
         return StatCache()
-    end = header["files"] * RECORD.size
+    end = start + header["files"] * RECORD.size
     names_end = end + header["names"]
-    records, ids = rest[:end], rest[names_end:]
-    if not {*records[KEY.size :: RECORD.size]} <= {SMALL_ID, LARGE_ID}:
+    if not {*data[start + KEY.size : end : RECORD.size]} <= {SMALL_ID, LARGE_ID}:
         raise ValueError("an id of another length")
-    paths = rest[end:names_end].split(b"\0") if header["files"] else []
-    starts = range(0, end, RECORD.size)
+    paths = data[end:names_end].split(b"\0") if header["files"] else []
     files = {
-        RelPath(path): Known(records[start : start + RECORD.size])
-        for path, start in zip(paths, starts, strict=True)
+        RelPath(path): Known(data[at : at + RECORD.size])
+        for path, at in zip(paths, range(start, end, RECORD.size), strict=True)
     }
-    objects = {ids[start : start + SMALL_ID] for start in range(0, len(ids), SMALL_ID)}
+    objects = {data[at : at + SMALL_ID] for at in range(names_end, len(data), SMALL_ID)}
     return StatCache(files, objects, header["packs"])
 
 
