@@ -12,11 +12,12 @@ from tensortime import hardlinks
 from tensortime.findings import FileStat
 from tensortime.folding import pack_sizes
 from tensortime.formats import RelPath, is_under
-from tensortime.intake import Intake
+from tensortime.intake import Intake, Source
 from tensortime.packreader import PackDamaged, PackIndex
 from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.session import Session
+from tensortime.sidecar import is_like
 from tensortime.statcache import (
     ID,
     SMALL_ID,
@@ -48,6 +49,8 @@ class Recognition:
         self.recognised = 0
         self.modes: dict[int, int] = {}
         """One number for all files of a mode."""
+        self.alike: dict[RelPath, bool] = {}
+        """Large files of which only the times have changed, as far as a few places tell."""
 
     def sift(self, files: list[FileStat]) -> list[FileStat]:
         """Take in what the cache knows of these files; returns the others."""
@@ -92,11 +95,20 @@ class Recognition:
         keys = (key_in(known) for known in self.cache.files.values() if is_large(known))
         return {(key.size, key.inode) for key in keys}
 
-    def seen_before(self, file: FileStat) -> bool:
-        """Whether a large file's bytes are probably stored: the same inode and size, or the same path and size."""
+    def seen_before(self, file: FileStat, source: Source) -> bool:
+        """Whether a large file's bytes are probably stored: the same inode and size under another path (it was moved), or
+        the same path and size, and the same bytes in a few places (it was touched; a new checkpoint has others)."""
         known = self.cache.files.get(file.path)
-        same_path = known is not None and key_in(known).size == file.size
-        return same_path or (file.size, file.inode) in self.sizes
+        if known is None or key_in(known).size != file.size:
+            return (file.size, file.inode) in self.sizes
+        if file.path not in self.alike:
+            try:
+                with os.fdopen(source.open(file), "rb", buffering=0) as opened:
+                    digest = digest_of(identity_in(known))
+                    self.alike[file.path] = is_like(self.session.sidecar, digest, file.size, opened.fileno())
+            except OSError:
+                self.alike[file.path] = False
+        return self.alike[file.path]
 
     def stored_objects(self) -> set[bytes]:
         """Raw ids of all blobs and trees that are in the store's packs."""

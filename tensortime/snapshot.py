@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 from tensortime import fsops, hardlinks, history, intake
 from tensortime.backlog import Backlog, Duty
@@ -258,7 +259,7 @@ def take_in(
     quick = options.large_until is not None
     now = small if backlog is not None else [*small, *large]
     monitor.begin("store", len(now), sum(file.size for file in now))
-    seen_before = recognition.seen_before
+    seen_before = partial(recognition.seen_before, source=source)
     fresh = [file for file in large if not seen_before(file)]
     if not quick:
         announce(source, sidecar, without_links(source, sidecar, fresh, options, monitor), monitor)

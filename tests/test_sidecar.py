@@ -331,6 +331,21 @@ def test_the_same_bytes_are_stored_once(tmp_path: Path) -> None:
     assert_same_tree(tree.root, api.restore("exp", directory=tree.root).path)
 
 
+@pytest.mark.parametrize("at", [0, LARGE // 2, LARGE - 1])
+def test_other_bytes_under_the_same_name_and_size_are_stored(tmp_path: Path, at: int) -> None:
+    """Wherever they are: the few places that are compared first decide only what is tried first."""
+    tree = Tree(tmp_path / "project").file("a.bin", size=LARGE)
+    api.backup(directory=tree.root, name="first")
+    with open(tree.root / "a.bin", "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 1]))
+    api.backup(directory=tree.root, name="second")
+    assert_same_tree(tree.root, api.restore("second", directory=tree.root).path)
+    assert len(objects(tree.root)) == 2
+
+
 @pytest.mark.parametrize("aged", [False, True])
 def test_a_moved_or_touched_file_is_not_copied(
     tmp_path: Path, aged: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
