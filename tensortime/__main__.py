@@ -33,6 +33,8 @@ def main() -> None:
         except OSError:
             pass  # nor does anybody read this
         code = 0 if isinstance(problem, BrokenPipeError) else 1
+    except KeyboardInterrupt:
+        code = 130  # while what does the work was loaded
     sys.exit(code)
 
 
@@ -53,22 +55,10 @@ def dispatch(arguments: list[str]) -> int:
                 return 0
         say(page)
         return 0
-    if arguments in ([], ["log"], ["backup"]):
-        # Nothing that is loaded here is garbage: not to look for any saves a tenth of the time.
-        import gc
-
-        gc.disable()
+    if not arguments:
         from tensortime import commands
 
-        gc.freeze()
-        gc.enable()
-
-        common = commands.Common()
-        if not arguments:
-            return commands.welcome(common)
-        if arguments == ["log"]:
-            return commands.log(common, None, False)
-        return commands.backup(common, "", None, [], [], False)
+        return commands.welcome(commands.Common())
     if arguments[:1] == ["hook"] and len(arguments) > 1:
         from tensortime import hook
 
@@ -83,6 +73,11 @@ def dispatch(arguments: list[str]) -> int:
             return completion.answer_words(arguments[2:])
         if len(arguments) == 2 and arguments[1] in completion.SHELLS:
             return completion.answer(arguments[1])
+    from tensortime import shortcuts
+
+    code = shortcuts.answer(arguments)
+    if code is not None:
+        return code
     from tensortime import cli
 
     return cli.run(arguments)

@@ -10,6 +10,7 @@ from tensortime.errors import UsageError, message
 from tensortime.language import translator
 from tensortime.manual import Section, manual_page, page_width
 from tensortime.overview import overview
+from tensortime.shortcuts import verb_first
 
 tr = translator()
 """Help is made where the options are named, before any of them is read."""
@@ -651,18 +652,6 @@ def with_values(arguments: list[str]) -> list[str]:
     if arguments[:1] != ["verify"]:
         return arguments
     return ["--read-data=all" if word == "--read-data" else word for word in arguments]
-
-
-def verb_first(arguments: list[str]) -> list[str]:
-    """`-C DIR log` as `log -C DIR`: people who know git type it in front."""
-    moved: list[str] = []
-    rest = list(arguments)
-    while rest and (rest[0] in ("-C", "--store", "--json") or rest[0].startswith("--store=")):
-        count = 2 if rest[0] in ("-C", "--store") else 1
-        moved, rest = moved + rest[:count], rest[count:]
-    if not rest:
-        return []
-    return [*rest[:1], *moved, *rest[1:]]
 
 
 def no_number(problem: Any, arguments: list[str]) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ PACKAGE = Path(tensortime.__file__).parent
 
 LAYERS = """
     cli
+    shortcuts
     rerun_commands
     upkeep_commands  maintenance_commands  portable_commands  completion  overview  running_commands
     time_machine  commands  hook  manual

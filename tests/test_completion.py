@@ -90,7 +90,7 @@ def test_the_table_is_what_typer_knows() -> None:
     assert list(VERBS) == list(write_verbs.declared())
     for name, verb in write_verbs.declared().items():
         found = VERBS[name]
-        assert (found.help, found.arguments, tuple(map(tuple, found.options))) == verb, name
+        assert (*found[:3], tuple(map(tuple, found.options))) == verb, name
 
 
 # --- what the store has

@@ -35,7 +35,7 @@ WRITING = {
         "repository",
     )
 }
-OTHERS = {f"tensortime.{name}" for name in ("cli", "documents", "reports", "manifest", "verbs", "overview")}
+OTHERS = {f"tensortime.{name}" for name in ("cli", "documents", "reports", "manifest", "overview")}
 SLOWEST_OF_PYTHON = {"re", "enum", "typing", "dataclasses", "inspect", "contextlib", "json", "subprocess"}
 
 
@@ -90,7 +90,24 @@ def test_a_call_loads_only_what_it_needs(
 
 
 def test_a_verb_loads_what_it_does_and_not_what_the_others_do(project: Path) -> None:
-    """typer has its price; what backs up, restores and deletes is not added to it where an experiment is shown."""
-    modules = loaded(called("show", "@"), project)
+    """typer has its price; what backs up, restores and deletes is not added to it where the settings are shown."""
+    modules = loaded(called("config"), project)
     assert "typer" in modules
     assert not heavy(modules, WRITING | (LIBRARIES - PARSERS))
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["backup", "--name", "x", "--note=y", "--add", "train.py"],
+        ["-C", ".", "log", "-n", "3"],
+        ["show", "@", "train.py"],
+        ["restore", "base", "there"],
+        ["diff", "base"],
+        ["run", "--note", "x", "--", "true"],
+    ],
+    ids=" ".join,
+)
+def test_what_is_typed_most_does_not_load_typer(project: Path, typed: list[str]) -> None:
+    """With their options and arguments, where these are right."""
+    assert not heavy(loaded(called(*typed), project), PARSERS)

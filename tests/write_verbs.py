@@ -21,25 +21,31 @@ from typing import NamedTuple
 
 
 class Option(NamedTuple):
-    """Its names, what stands for its value (None: it takes none), and what it does."""
+    """Its names, what stands for its value (None: it takes none), what it does, and whether it can be repeated."""
 
     names: tuple[str, ...]
     value: str | None
     help: str
+    repeats: bool = False
 
 
 class Verb(NamedTuple):
-    """What it does, what stands for its arguments (`TAG...`: any number), and its options."""
+    """What it does, what stands for its arguments (`TAG...`: any number), how many it needs, and its options."""
 
     help: str
     arguments: tuple[str, ...]
+    needed: int
     options: tuple[Option, ...]
 
 
 VERBS: dict[str, Verb] = '''
 
 
-def declared() -> dict[str, tuple[str, tuple[str, ...], tuple[tuple[tuple[str, ...], str | None, str], ...]]]:
+Declared = tuple[str, tuple[str, ...], int, tuple[tuple[tuple[str, ...], str | None, str, bool], ...]]
+"""The fields of a Verb, with those of its Options."""
+
+
+def declared() -> dict[str, Declared]:
     """The verbs as typer knows them, in English; without what is hidden."""
     import typer
 
@@ -54,8 +60,9 @@ def declared() -> dict[str, tuple[str, tuple[str, ...], tuple[tuple[tuple[str, .
                 for one in verb.params
                 if one.param_type_name == "argument"
             ),
+            sum(one.required for one in verb.params if one.param_type_name == "argument"),
             tuple(
-                (tuple(one.opts), None if one.is_flag else one.metavar, one.help)
+                (tuple(one.opts), None if one.is_flag else one.metavar, one.help, one.multiple)
                 for one in verb.params
                 if one.param_type_name == "option" and not one.hidden
             ),
@@ -68,9 +75,10 @@ def declared() -> dict[str, tuple[str, tuple[str, ...], tuple[tuple[tuple[str, .
 def text() -> str:
     """The module."""
     lines = ["{"]
-    for name, (what, arguments, options) in declared().items():
-        lines += [f"{name!r}: Verb({what!r}, {arguments!r}, ("]
-        lines += [f"Option({names!r}, {value!r}, {told!r})," for names, value, told in options]
+    for name, (what, arguments, needed, options) in declared().items():
+        lines += [f"{name!r}: Verb({what!r}, {arguments!r}, {needed}, ("]
+        for names, value, told, repeats in options:
+            lines += [f"Option({names!r}, {value!r}, {told!r}{', True' if repeats else ''}),"]
         lines += [")),"]
     return HEAD + "\n".join([*lines, "}"]) + "\n"
 
