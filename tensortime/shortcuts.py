@@ -37,7 +37,7 @@ def parsed(verb: str, words: list[str]) -> tuple[list[str], dict[str, Any]] | No
         if word == "--":
             arguments += rest
             break
-        if not word.startswith("-") or word == "-":
+        if not word.startswith("-"):
             arguments.append(word)
             if verb == "run":  # what is behind the command is the command's
                 arguments += rest
@@ -56,7 +56,7 @@ def parsed(verb: str, words: list[str]) -> tuple[list[str], dict[str, Any]] | No
             values.setdefault(key, []).append(value)
         elif option.value != "N":
             values[key] = value
-        elif value.isascii() and value.isdecimal() and len(value) <= MOST_DIGITS and int(value) > 0:
+        elif value.isdecimal() and len(value) <= MOST_DIGITS and int(value) > 0:
             values[key] = int(value)
         else:
             return None
