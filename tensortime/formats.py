@@ -5,6 +5,7 @@ comes from outside goes through its `parse_*` function, a value that we made our
 """
 
 import re
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from typing import NewType
 
@@ -61,6 +62,21 @@ def parse_oid(text: str) -> Oid:
 def is_under(path: bytes, top: bytes) -> bool:
     """Whether `path` is `top` or lies below it."""
     return path == top or path.startswith(top + b"/")
+
+
+def covering(path: RelPath, tops: Collection[RelPath]) -> RelPath | None:
+    """The outermost path among `tops` that a path is, or lies below."""
+    if not tops:
+        return None
+    return next((top for top in reversed((path, *folders_above(path))) if top in tops), None)
+
+
+def folders_above(path: bytes) -> Iterator[RelPath]:
+    """The folders that a path lies in, the nearest first."""
+    folder = path.rpartition(b"/")[0]
+    while folder:
+        yield RelPath(folder)
+        folder = folder.rpartition(b"/")[0]
 
 
 def goes_into_git(path: bytes) -> bool:

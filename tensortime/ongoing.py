@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from tensortime import history, outcome
 from tensortime.commits import OF_ONE_BACKUP, RUNNING, contents_of, facts_under, read_contents
-from tensortime.formats import Oid, RelPath, bytes_of, text_of
-from tensortime.pairs import covering
+from tensortime.formats import Oid, RelPath, bytes_of, covering, text_of
 from tensortime.reports import OutputFile
 from tensortime.session import RunStep
 from tensortime.shadow import Shadow

@@ -10,9 +10,8 @@ import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
-from tensortime.formats import RelPath, bytes_of, decode_path, encode_path, text_of
+from tensortime.formats import RelPath, bytes_of, covering, decode_path, encode_path, folders_above, text_of
 from tensortime.glances import SOURCES
-from tensortime.pairs import covering, folders_above
 from tensortime.reports import OutputFile
 from tensortime.trees import Contents, Folder, LargeFile, SmallFile, Symlink
 

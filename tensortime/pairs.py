@@ -25,7 +25,7 @@ from tensortime.differences import (
     LeftOut,
     Side,
 )
-from tensortime.formats import RelPath, text_of
+from tensortime.formats import RelPath, covering, folders_above, text_of
 from tensortime.manifest import plain_mode
 from tensortime.packs import Kind, object_id
 
@@ -214,21 +214,6 @@ def comparable(a: State, b: State, pairs: Iterable[Pair]) -> tuple[list[Pair], t
         else:
             counts[top, letter] = counts.get((top, letter), 0) + 1
     return kept, tuple(LeftOut(text_of(top), by, count) for (top, by), count in sorted(counts.items()))
-
-
-def covering(path: RelPath, tops: Collection[RelPath]) -> RelPath | None:
-    """The outermost path among `tops` that a path is, or lies below."""
-    if not tops:
-        return None
-    return next((top for top in reversed((path, *folders_above(path))) if top in tops), None)
-
-
-def folders_above(path: bytes) -> Iterator[RelPath]:
-    """The folders that a path lies in, the nearest first."""
-    folder = path.rpartition(b"/")[0]
-    while folder:
-        yield RelPath(folder)
-        folder = folder.rpartition(b"/")[0]
 
 
 def output_rule(a: State, b: State) -> Callable[[Pair], bool]:

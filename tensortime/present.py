@@ -18,14 +18,14 @@ from tensortime.commits import outside_facts
 from tensortime.config import Config
 from tensortime.differences import FILE, Side
 from tensortime.findings import FileStat, Scan
-from tensortime.formats import RelPath, bytes_of, text_of
+from tensortime.formats import RelPath, bytes_of, covering, text_of
 from tensortime.ignoring import Rules
 from tensortime.intake import THREADS, Source, batches, in_threads, read_bytes
 from tensortime.manifest import common_umask
 from tensortime.monitor import Meter, Monitor
 from tensortime.packages import decode_packages
 from tensortime.packs import Kind, object_id
-from tensortime.pairs import State, covering, items_of
+from tensortime.pairs import State, items_of
 from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.scan import scan

@@ -25,11 +25,10 @@ from tensortime.cycles import no_cycle_search
 from tensortime.environment import host_id
 from tensortime.errors import StoreBusy
 from tensortime.findings import Scan
-from tensortime.formats import META, Oid, RelPath, bytes_of, is_under, text_of
+from tensortime.formats import META, Oid, RelPath, bytes_of, covering, is_under, text_of
 from tensortime.ignoring import FILE_NAME, Rules
 from tensortime.intake import Intake
 from tensortime.packs import PackWriter
-from tensortime.pairs import covering
 from tensortime.refusals import refusal
 from tensortime.reports import BackupReport, LinkOut, OutputFile, Skipped
 from tensortime.repository import nested_heads

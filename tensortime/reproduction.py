@@ -7,10 +7,10 @@ from tensortime import history
 from tensortime.closeness import compare_numbers, is_numeric
 from tensortime.comparison import compare
 from tensortime.differences import FILE, MODE, Causes
-from tensortime.formats import META, RelPath, bytes_of, text_of
+from tensortime.formats import META, RelPath, bytes_of, covering, folders_above, text_of
 from tensortime.history import Target
 from tensortime.monitor import Monitor
-from tensortime.pairs import Pair, State, covering, folders_above, output_folders, pair_up
+from tensortime.pairs import Pair, State, output_folders, pair_up
 from tensortime.store import Store
 from tensortime.stored import Stored, left_out_of
 from tensortime.verdict import DIFFERS, EXTRA, IDENTICAL, MISSING, UNWRITTEN, OutputResult, result_of

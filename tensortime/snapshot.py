@@ -21,12 +21,11 @@ from tensortime.cycles import no_cycle_search
 from tensortime.errors import GitFailed, NoSpace, listing, message
 from tensortime.findings import FileStat, Scan
 from tensortime.folding import fold_when_due, pack_sizes
-from tensortime.formats import Oid, RelPath, bytes_of, text_of
+from tensortime.formats import Oid, RelPath, bytes_of, covering, text_of
 from tensortime.ignoring import Matcher, Rules
 from tensortime.intake import Intake, Source
 from tensortime.monitor import Monitor
 from tensortime.packs import PackWriter
-from tensortime.pairs import covering
 from tensortime.project import Place
 from tensortime.publication import Gathered, publish
 from tensortime.recognition import Recognition, remember_later, usable_cache

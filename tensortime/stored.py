@@ -10,12 +10,12 @@ from tensortime import history
 from tensortime.commits import contents_of
 from tensortime.differences import Side
 from tensortime.errors import Damaged
-from tensortime.formats import META, Digest, Oid, RelPath, bytes_of, text_of
+from tensortime.formats import META, Digest, Oid, RelPath, bytes_of, covering, text_of
 from tensortime.manifest import FILE, SMALL, SYMLINK, Manifest
 from tensortime.outcome import OUTPUTS, rewritten_in
 from tensortime.packages import decode_packages
 from tensortime.packs import Kind, object_id
-from tensortime.pairs import State, covering, items_of, output_folders
+from tensortime.pairs import State, items_of, output_folders
 from tensortime.shadow import Shadow, tree_item
 from tensortime.store import Store
 
