@@ -12,9 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tensortime import fsops, statcache
 from tensortime.findings import FileStat
@@ -33,6 +32,9 @@ from tensortime.statcache import (
     is_settled,
 )
 from tensortime.trees import PERMISSIONS, LargeFile, SmallFile
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 THREADS = min(8, max(2, os.cpu_count() or 2))
 BATCH_FILES = 128
@@ -146,7 +148,7 @@ class Reading:
     rehash: bool
     """Nothing is believed to be stored whole before it was read again."""
     monitor: Monitor
-    pool: ThreadPoolExecutor
+    pool: "ThreadPoolExecutor | None"
     large_until: float | None = None
     """As in BackupOptions."""
 
@@ -183,17 +185,29 @@ class Outgrown(NamedTuple):
     file: FileStat
 
 
+def threads_for(files: Sequence[FileStat]) -> "contextlib.AbstractContextManager[ThreadPoolExecutor | None]":
+    """The threads that read these files; None where one of them would get all."""
+    if len(files) < BATCH_FILES and sum(file.size for file in files) < BATCH_BYTES:
+        return contextlib.nullcontext()
+    from concurrent.futures import ThreadPoolExecutor  # 5 ms that a few small files need not pay
+
+    return ThreadPoolExecutor(THREADS, "tensortime")
+
+
 def in_threads(
-    pool: ThreadPoolExecutor,
+    pool: "ThreadPoolExecutor | None",
     work: Callable[[Item], Result],
     items: Iterable[Item],
     ahead: int,
     stop: threading.Event | None = None,
 ) -> Iterator[Result]:
-    """Results in order, with at most `ahead` items under way: memory stays bounded.
+    """Results in order, with at most `ahead` items under way: memory stays bounded. Without a pool, one by one.
 
     `stop` is set where the results are not wanted to the end (Ctrl-C, an error), so that long work can give up.
     """
+    if pool is None:
+        yield from map(work, items)
+        return
     waiting: deque[Future[Result]] = deque()
     try:
         for item in items:

@@ -10,7 +10,6 @@ import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 from tensortime.packs import FANOUT_END, FIRST_LARGE_OFFSET, INDEX_MAGIC, OID_SIZE, PACK_HEADER, sha1
@@ -36,7 +35,7 @@ class PackIndex:
     """
 
     def __init__(self, path: str) -> None:
-        self._data = data = Path(path).read_bytes()
+        self._data = data = read_whole(path)
         if not data.startswith(INDEX_MAGIC) or len(data) < FANOUT_END + 2 * OID_SIZE:
             raise PackDamaged(f"{path} is no pack index of version 2, or only its beginning")
         self._fanout: tuple[int, ...] = (0, *struct.unpack_from(">256I", data, len(INDEX_MAGIC)))
@@ -317,9 +316,15 @@ def inflate() -> Callable[[bytes], bytes]:
     return isal_zlib.decompress
 
 
+def read_whole(path: str) -> bytes:
+    """All bytes of a file. OSError."""
+    with open(path, "rb", buffering=0) as file:
+        return file.read()
+
+
 def read_loose(path: str) -> Content:
     """An object that git itself wrote, in a file of its own; PackDamaged unless it is whole. OSError."""
-    data = Path(path).read_bytes()
+    data = read_whole(path)
     try:
         head, nul, body = zlib.decompress(data).partition(b"\0")
         kind, size = head.split(b" ")

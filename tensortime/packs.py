@@ -23,7 +23,6 @@ from enum import IntEnum
 from functools import cache
 from io import BufferedRandom, FileIO
 from itertools import count, islice
-from pathlib import Path
 from typing import NamedTuple, Protocol, Self, cast
 
 Data = bytes | bytearray | memoryview
@@ -231,7 +230,7 @@ class PackWriter:
     ) -> None:
         self.objects = 0
         self.bytes = 0
-        self._pack_folder, self._staging_folder = Path(pack_folder), Path(staging_folder)
+        self._pack_folder, self._staging_folder = os.fspath(pack_folder), os.fspath(staging_folder)
         self._limit, self._fsync = limit, fsync
         # A dict for its order: the newest ids are those of the open pack, and no list has to repeat them.
         self._seen: dict[bytes, None] = {}
@@ -245,7 +244,7 @@ class PackWriter:
     @property
     def folder(self) -> str:
         """Where the packs go."""
-        return str(self._pack_folder)
+        return self._pack_folder
 
     @property
     def names(self) -> list[str]:
@@ -291,9 +290,9 @@ class PackWriter:
             if self._open:
                 self._seal(self._open)
             for name, pack, _ in self._sealed:
-                Path(pack.name).replace(self._pack_folder / f"{name}.pack")
+                os.replace(pack.name, os.path.join(self._pack_folder, f"{name}.pack"))
             for name, _, index in self._sealed:
-                Path(index.name).replace(self._pack_folder / f"{name}.idx")
+                os.replace(index.name, os.path.join(self._pack_folder, f"{name}.idx"))
             if self._sealed:
                 _sync_folder(self._pack_folder, self._fsync)
             self._closed = True
@@ -309,7 +308,7 @@ class PackWriter:
             with suppress(OSError):
                 file.close()
             with suppress(OSError):
-                Path(file.name).unlink()
+                os.unlink(file.name)
 
     def _check_open(self) -> None:
         if self._closed:
@@ -317,7 +316,7 @@ class PackWriter:
 
     def _stage(self, prefix: str) -> BufferedRandom:
         # Read-only from the start, for all who open it later: what is published is never written again.
-        path = str(self._staging_folder / f"{prefix}{os.urandom(8).hex()}")
+        path = os.path.join(self._staging_folder, f"{prefix}{os.urandom(8).hex()}")
         raw = FileIO(path, "x+", opener=lambda path, flags: os.open(path, flags, 0o400))
         self._staged.append(BufferedRandom(raw, BUFFER))
         return self._staged[-1]
@@ -351,7 +350,7 @@ class PackWriter:
         self._open, self._offsets, self._crcs = None, array.array("Q"), array.array("I")
 
 
-def _sync_folder(folder: Path, fsync: Sync) -> None:
+def _sync_folder(folder: str, fsync: Sync) -> None:
     fd = os.open(folder, os.O_RDONLY)
     try:
         fsync(fd)

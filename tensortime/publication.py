@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import compress
 from operator import attrgetter
 
-from tensortime import fsops, history, ongoing, outcome, records
+from tensortime import fsops, history, records
 from tensortime.beginning import Begun, begin, is_own_worktree, runner_after, status_in
 from tensortime.commits import (
     RUNNING,
@@ -202,6 +202,8 @@ def in_its_run(
     """What a look at all of the project adds to an experiment whose command runs."""
     if begun.parent is None or begun.existing is None:
         return begun, gathered, collected
+    from tensortime import ongoing  # 3 ms that a backup of its own need not pay
+
     top = os.fsencode(os.path.realpath(session.place.project)) + b"/"
     rules, step = RulesOfGone(session, top[:-1]), session.options.run
     stats = {one.path: one for one in gathered.found.files}
@@ -255,6 +257,8 @@ def on_top_of(
         one for one in history.skipped_in(below) if not any(is_under(bytes_of(one.path), top) for top in anew)
     )
     contents = overlay(older, added, only)
+    from tensortime import ongoing, outcome  # as above
+
     if begun.runner or outcome.OUTPUTS in older.extra:
         contents, _ = ongoing.with_outputs(store.shadow, parent, contents)
     skipped = (*kept, *gathered.skipped)

@@ -6,16 +6,17 @@ Objects first, then the pack, then their folders, then one ref update that must 
 expected old commit). Until the ref moves nothing has happened: a crash leaves only bytes nobody names.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence, Set
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from tensortime import fsops, hardlinks, history, intake
-from tensortime.backlog import Backlog, Duty
 from tensortime.commits import gather, groups_of
 from tensortime.cycles import no_cycle_search
 from tensortime.errors import GitFailed, NoSpace, listing, message
@@ -35,6 +36,9 @@ from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
 from tensortime.store import Store
 from tensortime.walk import Sift
+
+if TYPE_CHECKING:
+    from tensortime.backlog import Backlog, Duty
 
 ANNOUNCED_BYTES = 1_000_000_000
 """A copy of more than this is announced, with what would avoid it."""
@@ -123,6 +127,8 @@ def duty_after(
     session: Session, source: Source, report: BackupReport, groups: Mapping[RelPath, int], known: set[bytes]
 ) -> Duty:
     """What a published backup leaves to its backlog."""
+    from tensortime.backlog import Duty  # 4 ms that a backup without a backlog need not pay
+
     store, packs = session.store, pack_sizes(session.store)
     return Duty(
         session,
@@ -262,7 +268,7 @@ def take_in(
     fresh = [file for file in large if not seen_before(file)]
     if not quick:
         announce(source, sidecar, without_links(source, sidecar, fresh, options, monitor), monitor)
-    with ThreadPoolExecutor(intake.THREADS, "tensortime") as pool:
+    with intake.threads_for(now) as pool:
         reading = intake.Reading(
             source, options.large_size, options.rehash, monitor, pool, options.large_until
         )

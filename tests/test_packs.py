@@ -254,17 +254,17 @@ def test_data_is_durable_before_it_has_its_name_and_a_pack_has_it_before_its_idx
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps: list[str] = []
-    rename = Path.replace
+    rename = os.replace
 
-    def replace(self: Path, target: Path) -> Path:
-        steps.append(f"rename {target.suffix}")
-        return rename(self, target)
+    def replace(source: str, target: str) -> None:
+        steps.append(f"rename {Path(target).suffix}")
+        rename(source, target)
 
     def fsync(fd: int) -> None:
         steps.append("sync folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "sync file")
         os.fsync(fd)
 
-    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(os, "replace", replace)
     with PackWriter(str(store.packs), str(store.staging), limit=1000, fsync=fsync) as writer:
         writer.add(blob(noise(900, 1)))
         writer.add(blob(noise(900, 2)))
