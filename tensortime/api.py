@@ -46,11 +46,12 @@ from tensortime.store import Store, create_store, open_store
 from tensortime.trailers import plain
 
 if TYPE_CHECKING:
+    from tensortime.answers import SettingsReport, ShowReport
     from tensortime.backlog import Backlog
     from tensortime.differences import DiffReport
     from tensortime.experiments import Experiment
     from tensortime.manifest import ManifestEntry
-    from tensortime.reports import BackupReport, RestoreReport, SettingsReport, ShowReport
+    from tensortime.reports import BackupReport, RestoreReport
     from tensortime.session import BackupOptions, Collector
 
 
@@ -178,7 +179,7 @@ def log(
 @explaining
 def show(experiment: str, *, directory: PathLike | None = None, store: PathLike | None = None) -> ShowReport:
     """One experiment: its facts, its backups, and what it recorded of its run."""
-    from tensortime.reports import ShowReport
+    from tensortime.answers import ShowReport
 
     opened, target = find(experiment, directory, store)
     with history.damage_in(target):
@@ -244,7 +245,7 @@ def as_it_is_now(opened: Store, target: history.Target) -> Experiment:
 
 def settings(*, directory: PathLike | None = None, store: PathLike | None = None) -> SettingsReport:
     """What is configured in a project, and where each value comes from."""
-    from tensortime.reports import Setting, SettingsReport
+    from tensortime.answers import Setting, SettingsReport
 
     place, config = locate(directory, store)
     asked = {

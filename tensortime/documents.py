@@ -8,23 +8,21 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from tensortime.errors import TensorTimeError
-from tensortime.experiments import Experiment, LogReport
-from tensortime.formats import iso_time
-from tensortime.reports import (
-    BackupReport,
+from tensortime.answers import (
     DoctorReport,
     ExportReport,
     GcReport,
     ImportReport,
     Problem,
     PurgeReport,
-    RestoreReport,
-    RunReport,
     SettingsReport,
     ShowReport,
     VerifyReport,
 )
+from tensortime.errors import TensorTimeError
+from tensortime.experiments import Experiment, LogReport
+from tensortime.formats import iso_time
+from tensortime.reports import BackupReport, RestoreReport, RunReport
 
 if TYPE_CHECKING:
     from tensortime.differences import CommandChange, DiffReport, FileChange, FileFacts, Side, ValueChange

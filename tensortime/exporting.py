@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from tensortime import fsops
+from tensortime.answers import ExportReport
 from tensortime.bundle import FILES, HEADER, HISTORY, OBJECTS, README, BundleWriter, create_bundle, kind_of
 from tensortime.census import commit_node
 from tensortime.checkout import RESTORED_BITS, Plan, read_plan
@@ -32,7 +33,6 @@ from tensortime.manifest import FILE, FOLDER, SYMLINK, plain_mode
 from tensortime.messages import Translator
 from tensortime.monitor import Monitor
 from tensortime.packs import Kind, PackWriter, decode_tree, pack_object
-from tensortime.reports import ExportReport
 from tensortime.shadow import TreeItem
 from tensortime.sidecar import check_digest
 from tensortime.store import Store

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from tensortime import fsops
+from tensortime.answers import Problem, VerifyReport
 from tensortime.census import Census, Needs
 from tensortime.condemned import read_condemned
 from tensortime.errors import GitFailed
@@ -30,7 +31,6 @@ from tensortime.reading import (
     write_position,
 )
 from tensortime.repair import Findings, mend
-from tensortime.reports import Problem, VerifyReport
 from tensortime.store import Store
 from tensortime.withdrawn import DAMAGED, Mark, Withdrawn, changing_withdrawn, file_id, write_withdrawn
 

@@ -10,13 +10,13 @@ import time
 from collections.abc import Iterator, Mapping
 
 from tensortime import fsck, fsops, history
+from tensortime.answers import BAD, FINE, WORTH_KNOWING, Check
 from tensortime.config import Config
 from tensortime.errors import GitFailed, Message, StoreBusy, TensorTimeError, listing, message
 from tensortime.formats import iso_time
 from tensortime.gitcommand import MINIMUM_GIT, git_version
 from tensortime.monitor import Monitor
 from tensortime.project import Place
-from tensortime.reports import BAD, FINE, WORTH_KNOWING, Check
 from tensortime.snapshot import kept_free
 from tensortime.store import Store
 from tensortime.worktrees import left_folder

@@ -24,8 +24,9 @@ from tensortime.shadow import Ref, Shadow, TreeItem, parse_commit
 from tensortime.trailers import BackupFacts, decode_message
 
 if TYPE_CHECKING:
+    from tensortime.answers import HistoryEntry
     from tensortime.manifest import Manifest
-    from tensortime.reports import HistoryEntry, Lost, Skipped
+    from tensortime.reports import Lost, Skipped
 
 EXPERIMENTS = "refs/experiments/"
 TAGS = "refs/tags/"
@@ -192,7 +193,7 @@ def read_facts(shadow: Shadow, commit: Oid) -> BackupFacts:
 
 def read_history(shadow: Shadow, tip: Oid) -> tuple["HistoryEntry", ...]:
     """The backups of an experiment, newest first; edits (same number, later commit) hide what they edit."""
-    from tensortime.reports import HistoryEntry  # nor does that read a history
+    from tensortime.answers import HistoryEntry  # nor does that read a history
 
     entries: dict[int, HistoryEntry] = {}
     for oid, raw in shadow.read_objects(shadow.lineage(tip), missing_ok=True):

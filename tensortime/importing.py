@@ -17,6 +17,7 @@ from dataclasses import replace
 from blake3 import blake3
 
 from tensortime import fsops, history
+from tensortime.answers import ImportReport
 from tensortime.beginning import folders_in
 from tensortime.bundle import FILES, HEADER, OBJECTS, BundleReader, Source, fits_zip
 from tensortime.editing import tag_name, tag_ref
@@ -35,7 +36,6 @@ from tensortime.packreader import PackDamaged
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
 from tensortime.project import Place
 from tensortime.publication import ATTEMPTS, sync_ref
-from tensortime.reports import ImportReport
 from tensortime.shadow import TreeItem
 from tensortime.sidecar import OBJECT_MODE, NoRoom, Room, Sidecar
 from tensortime.snapshot import CODE_BYTES, space_left

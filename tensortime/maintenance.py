@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 
 from tensortime import fsck, health, prune, purging
+from tensortime.answers import DoctorReport, GcReport, PurgeReport, VerifyReport
 from tensortime.config import parse_size
 from tensortime.errors import BadConfig, StoreUnusable, UsageError
 from tensortime.history import damage_in
@@ -11,7 +12,6 @@ from tensortime.landmarks import is_store
 from tensortime.lookup import PathLike, environment_failure, inside_project, locate, resolve
 from tensortime.monitor import SILENT, Monitor
 from tensortime.reading import Share
-from tensortime.reports import DoctorReport, GcReport, PurgeReport, VerifyReport
 from tensortime.store import Store, open_store
 
 

@@ -4,9 +4,9 @@ import sys
 from collections.abc import Sequence
 
 from tensortime import documents, maintenance, render_maintenance
+from tensortime.answers import PurgeReport
 from tensortime.commands import Common, answer, as_typed, put, put_json
 from tensortime.errors import UsageError
-from tensortime.reports import PurgeReport
 from tensortime.terminal import TerminalMonitor, is_terminal, write_line
 
 

@@ -3,6 +3,7 @@
 import os
 
 from tensortime import exporting, importing
+from tensortime.answers import ExportReport, ImportReport
 from tensortime.errors import BadBundle, message
 from tensortime.history import damage_in
 from tensortime.lookup import PathLike, as_meant, locate, resolve, store_trouble
@@ -10,7 +11,6 @@ from tensortime.messages import CHINESE_CODE, ENGLISH, Translator
 from tensortime.monitor import SILENT, Monitor
 from tensortime.names import ExperimentName
 from tensortime.project import refuse_store_around, refuse_wide_project
-from tensortime.reports import ExportReport, ImportReport
 from tensortime.store import create_store, open_store
 
 

@@ -1,8 +1,8 @@
 """Reports of export and import as text: pure."""
 
+from tensortime.answers import ExportReport, ImportReport
 from tensortime.messages import Translator
 from tensortime.render import missing_lines
-from tensortime.reports import ExportReport, ImportReport
 from tensortime.text import files_text, listed, printable, quoted, seconds_text, size_text
 
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tensortime import fsops, grace
+from tensortime.answers import GcReport
 from tensortime.condemned import Condemned, read_condemned, remove_condemned
 from tensortime.errors import GitFailed, Message, NoSpace, StoreBusy, TensorTimeError, message
 from tensortime.formats import Digest, bytes_of, text_of
@@ -25,7 +26,6 @@ from tensortime.monitor import Meter, Monitor
 from tensortime.packreader import Pack, PackDamaged
 from tensortime.reach import Root, node_of, read_reach, read_roots
 from tensortime.repacking import copy_objects, pack_folder, remove_file, remove_pack, remove_shortcuts
-from tensortime.reports import GcReport
 from tensortime.shadow import failure, ref_has_moved
 from tensortime.store import LOCK_WAIT, Store
 from tensortime.withdrawn import (

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from tensortime import fsops
+from tensortime.answers import PurgeReport
 from tensortime.census import commit_node
 from tensortime.condemned import Condemned, remove_condemned, write_condemned
 from tensortime.errors import Damaged, GitFailed, StoreBusy
@@ -37,7 +38,6 @@ from tensortime.packs import (
 )
 from tensortime.prune import Tally, holding, still_condemned, sweep_condemned
 from tensortime.reach import COMMIT_LINK, EXPERIMENT, TRASHED, WORKTREE, Root, read_reach
-from tensortime.reports import PurgeReport
 from tensortime.shadow import failure, ref_has_moved
 from tensortime.store import Store
 from tensortime.worktrees import MARKER, is_in_order, read_line, records

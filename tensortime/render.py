@@ -28,16 +28,9 @@ from tensortime.text import (
 )
 
 if TYPE_CHECKING:  # what they are is for the checker: `log` would wait for it
+    from tensortime.answers import SettingsReport, ShowReport
     from tensortime.experiments import Experiment
-    from tensortime.reports import (
-        BackupReport,
-        Ignored,
-        LinkOut,
-        RestoreReport,
-        SettingsReport,
-        ShowReport,
-        Skipped,
-    )
+    from tensortime.reports import BackupReport, Ignored, LinkOut, RestoreReport, Skipped
 
 
 def backup_text(report: BackupReport, tr: Translator) -> list[str]:

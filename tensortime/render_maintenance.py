@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from tensortime.answers import BAD, FINE, DoctorReport, GcReport, Problem, PurgeReport, VerifyReport
 from tensortime.errors import listing, message
 from tensortime.messages import Translator
-from tensortime.reports import BAD, FINE, DoctorReport, GcReport, Problem, PurgeReport, VerifyReport
 from tensortime.text import printable, seconds_text, size_text
 
 SHOWN_PROBLEMS = 20

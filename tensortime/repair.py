@@ -9,6 +9,7 @@ import os
 from dataclasses import dataclass, field
 
 from tensortime import fsops
+from tensortime.answers import Problem
 from tensortime.errors import GitFailed
 from tensortime.formats import Digest
 from tensortime.gitobjects import GitObjects, read_whole
@@ -16,7 +17,6 @@ from tensortime.monitor import Monitor
 from tensortime.packreader import Entry, Pack, PackDamaged
 from tensortime.reading import judge_object
 from tensortime.repacking import copy_objects, pack_folder, remove_pack, remove_shortcuts
-from tensortime.reports import Problem
 from tensortime.salvage import name_the_lost, packed_refs, whole_lines, write_refs
 from tensortime.store import Store
 

@@ -13,7 +13,7 @@ from test_verify import object_of
 
 import tensortime
 from tensortime import api, fsops, health
-from tensortime.reports import DoctorReport
+from tensortime.answers import DoctorReport
 
 LARGE = 2 << 20
 

@@ -17,10 +17,10 @@ from test_verify import drop_from_pack, flip, object_of, oid_of, place_of, store
 
 import tensortime
 from tensortime import api, commits, folding, prune
+from tensortime.answers import GcReport
 from tensortime.errors import StoreBusy, StoreUnusable
 from tensortime.gitobjects import GitObjects
 from tensortime.reach import read_reach
-from tensortime.reports import GcReport
 from tensortime.store import open_store
 
 LARGE = 2 << 20

@@ -14,8 +14,8 @@ from builders import Tree
 from shells import BIN, LOADS, Shell
 
 from tensortime import api, fsops, handover
+from tensortime.answers import ShowReport
 from tensortime.experiments import Experiment
-from tensortime.reports import ShowReport
 
 SHELLS = ("bash", "zsh", "fish")
 TRAIN = (

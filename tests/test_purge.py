@@ -13,9 +13,9 @@ from builders import Tree, assert_same_tree, run_cli, snapshot_of, user_git
 
 import tensortime
 from tensortime import api, fsops, grace
+from tensortime.answers import PurgeReport
 from tensortime.errors import Damaged, UsageError
 from tensortime.gitobjects import GitObjects
-from tensortime.reports import PurgeReport
 
 SECRET = b"sk-" + b"5ecret-0f-my-c0mpany-" * 3
 LARGE = 1 << 20

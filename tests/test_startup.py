@@ -35,7 +35,7 @@ WRITING = {
         "repository",
     )
 }
-OTHERS = {f"tensortime.{name}" for name in ("cli", "documents", "reports", "manifest", "overview")}
+OTHERS = {f"tensortime.{name}" for name in ("cli", "documents", "reports", "answers", "manifest", "overview")}
 SLOWEST_OF_PYTHON = {"re", "enum", "typing", "dataclasses", "inspect", "contextlib", "json", "subprocess"}
 
 

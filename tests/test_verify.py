@@ -17,11 +17,11 @@ from test_damage_listing import replace_meta
 
 import tensortime
 from tensortime import api, commits, snapshot
+from tensortime.answers import Problem, VerifyReport
 from tensortime.errors import NoSpace, UnknownExperiment, UsageError
 from tensortime.gitobjects import GitObjects
 from tensortime.packreader import Entry, Pack
 from tensortime.repacking import copy_objects, remove_pack
-from tensortime.reports import Problem, VerifyReport
 from tensortime.store import open_store
 from tensortime.withdrawn import read_withdrawn
 
