@@ -50,8 +50,11 @@ def parsed(verb: str, words: list[str]) -> tuple[list[str], dict[str, Any]] | No
         if option.value is None:
             values[key] = True
             continue
-        if not equals and (value := next(rest, None)) is None:
-            return None
+        if not equals:
+            behind = next(rest, None)
+            if behind is None:
+                return None
+            value = behind
         if option.repeats:
             values.setdefault(key, []).append(value)
         elif option.value != "N":
@@ -80,23 +83,21 @@ def answer(typed: list[str]) -> int | None:
     gc.freeze()
     gc.enable()
     arguments, values = understood
+    second = arguments[1] if len(arguments) > 1 else None
     get = values.get
     common = commands.Common(get("-C"), get("--store"), get("--json", False))
     if verb == "backup":
         add, ignore = get("--add", []), get("--ignore", [])
         return commands.backup(common, get("--note", ""), get("--name"), add, ignore, get("--rehash", False))
     if verb == "restore":
-        experiment, destination = [*arguments, None][:2]
-        return commands.restore(common, experiment, destination, get("--path", []), get("--link", "auto"))
+        return commands.restore(common, arguments[0], second, get("--path", []), get("--link", "auto"))
     if verb == "log":
         asked = {"where": get("--filter"), "since": get("--since"), "sort": get("--sort")}
         return commands.log(common, get("-n"), get("--all", False), **asked, reverse=get("--reverse", False))
     if verb == "show":
-        experiment, path = [*arguments, None][:2]
-        return commands.show(common, experiment, path)
+        return commands.show(common, arguments[0], second)
     if verb == "diff":
-        a, b = [*(arguments or ["@"]), None][:2]
-        return commands.diff(common, a, b, get("--patch", False))
+        return commands.diff(common, arguments[0] if arguments else "@", second, get("--patch", False))
     from tensortime import running_commands
 
     note, name, tags, add = get("--note", ""), get("--name"), get("--tag", []), get("--add", [])
