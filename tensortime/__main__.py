@@ -35,6 +35,9 @@ def main() -> None:
         code = 0 if isinstance(problem, BrokenPipeError) else 1
     except KeyboardInterrupt:
         code = 130  # while what does the work was loaded
+    import gc
+
+    gc.freeze()  # a process that ends need not look for cycles: 3 ms of a backup
     sys.exit(code)
 
 

@@ -221,9 +221,9 @@ def write_atomic(
 ) -> None:
     """Write a file so that others see all of it or nothing. `staging` is a folder on the same file system."""
     folder = os.path.dirname(os.fsencode(path)) if staging is None else os.fsencode(staging)
-    import tempfile  # 6 ms that who only reads need not pay
-
-    fd, temporary = tempfile.mkstemp(prefix=b".tensortime-", dir=folder)
+    # tempfile would do the same, and take 5 ms to load.
+    temporary = os.path.join(folder, b".tensortime-" + os.urandom(8).hex().encode())
+    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
