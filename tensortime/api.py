@@ -344,7 +344,7 @@ def restore(
     `destination`: default `<store>/<experiment>` (`.files` behind it for `paths`). `link`: how large files are
     placed: auto (reflink, else copy), reflink, copy, hardlink or symlink.
     """
-    from tensortime import checkout, extraction
+    from tensortime import checkout
 
     if link not in checkout.LINKS:
         raise UsageError(
@@ -363,6 +363,8 @@ def restore(
     default = opened.path(os.fsdecode(bytes_of(folder)) + (".files" if paths else ""))
     wanted = default if destination is None else os.path.abspath(os.fspath(destination))
     final = os.path.join(os.path.realpath(os.path.dirname(wanted)), os.path.basename(wanted))
+    if paths or not opened.is_writable:
+        from tensortime import extraction  # 2 ms that a whole worktree need not pay
     if not paths and not opened.is_writable:
         if destination is None:
             raise StoreUnusable(

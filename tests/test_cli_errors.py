@@ -355,3 +355,11 @@ def test_e04_without_git(lab: Tree) -> None:
     assert_refused(done, 1, "no-git", "git was not found", "install git 2.34 or later")
     assert shutil.which("git", path=str(lab.root)) is None
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_while_a_verb_is_loaded(tmp_path: Path) -> None:
+    """The exit code of what was interrupted, and no traceback."""
+    program = "from tensortime import __main__\ndef dispatch(_):\n    raise KeyboardInterrupt\n"
+    program += "__main__.dispatch = dispatch\n__main__.main()"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

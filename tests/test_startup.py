@@ -36,6 +36,16 @@ WRITING = {
     )
 }
 OTHERS = {f"tensortime.{name}" for name in ("cli", "documents", "reports", "answers", "manifest", "overview")}
+RARE = {
+    f"tensortime.{name}"
+    for name in (
+        *("cli", "answers", "documents", "manual", "backlog", "supplement", "ongoing", "outcome", "pairs"),
+        *("differences", "comparison", "extraction", "selection", "running"),
+    )
+}
+"""What neither a backup nor a restore of a whole project needs."""
+
+THREADS = {"concurrent.futures", "logging", "traceback"}
 SLOWEST_OF_PYTHON = {"re", "enum", "typing", "dataclasses", "inspect", "contextlib", "json", "subprocess"}
 
 
@@ -72,11 +82,20 @@ def heavy(modules: set[str], forbidden: set[str]) -> set[str]:
     ("statement", "forbidden", "most"),
     [
         pytest.param("import tensortime", SLOW | SLOWEST_OF_PYTHON, 1, id="import"),
-        pytest.param(called("--version"), SLOW | SLOWEST_OF_PYTHON, 2, id="version"),
+        pytest.param(called("--version"), SLOW | SLOWEST_OF_PYTHON, 3, id="version"),
         pytest.param(called("hook", "bash"), SLOW | SLOWEST_OF_PYTHON, 6, id="hook bash"),
         pytest.param(called("hook", "--before", "ls"), SLOW | SLOWEST_OF_PYTHON, 6, id="hook before"),
         # 64 of Python 3.11 (dataclasses, json, subprocess, typing and theirs) and 26 of ours; other versions differ.
         pytest.param(called("log"), SLOW | WRITING | OTHERS, 100, id="log"),
+        pytest.param(
+            called("backup", "--note", "x"),
+            PARSERS | RARE | THREADS | {"pathlib", "tempfile", "shutil", "random", "difflib", "uuid"},
+            165,
+            id="backup",
+        ),
+        pytest.param(
+            called("restore", "base", "there"), PARSERS | RARE | {"tempfile", "difflib"}, 165, id="restore"
+        ),
         pytest.param(called("--help"), (SLOW | WRITING) - {"shutil"}, 85, id="help"),
     ],
 )
