@@ -5,8 +5,8 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from tensortime.errors import (
     AmbiguousName,
@@ -61,8 +61,7 @@ GIT_FOUND_DAMAGE = (
 """Words with which git says, in lower case, that an object, pack or idx is not what it should be."""
 
 
-@dataclass(frozen=True)
-class Catalog:
+class Catalog(NamedTuple):
     """All experiments of a store, newest first, and the refs that name no readable one."""
 
     experiments: tuple[Experiment, ...]
@@ -82,8 +81,7 @@ class Catalog:
         return {name.lower() for name in (*(one.name for one in self.experiments), *broken)}
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """One backup of one experiment, as a person named it."""
 
     experiment: Experiment

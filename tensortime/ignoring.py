@@ -44,8 +44,7 @@ CLASSES = {
 """What git puts into a POSIX class, whatever the locale."""
 
 
-@dataclass(frozen=True, slots=True)
-class BrokenPattern:
+class BrokenPattern(NamedTuple):
     """A line that leaves out nothing because nobody can say what it means."""
 
     where: str

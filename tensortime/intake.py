@@ -139,8 +139,7 @@ class Source:
             os.close(folder)
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What reading needs, whatever is read."""
 
     source: Source

@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tensortime import fsops
 from tensortime.formats import text_of
@@ -24,8 +24,7 @@ PATCH_LEVEL = re.compile(rb'^#define\s+PY_VERSION\s+"([^"]+)"', re.MULTILINE)
 NOT_KNOWN = "a script that leads to no Python of pyenv: which one it starts is not known"
 
 
-@dataclass(frozen=True)
-class Interpreter:
+class Interpreter(NamedTuple):
     """A Python: the facts of it that are recorded, and where its packages lie."""
 
     facts: Mapping[str, object]
@@ -36,8 +35,7 @@ class Interpreter:
     """The records of its conda environment."""
 
 
-@dataclass(frozen=True)
-class Home:
+class Home(NamedTuple):
     """Where a Python lives."""
 
     prefix: bytes

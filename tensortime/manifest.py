@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from blake3 import blake3
 
@@ -49,8 +50,7 @@ class ManifestEntry:
     """Entries with the same number were hard links of each other. They come back as separate files."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(NamedTuple):
     """All entries of one backup, by path."""
 
     entries: Mapping[RelPath, ManifestEntry]

@@ -10,7 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tensortime import fsops
 from tensortime.errors import TensorTimeError
@@ -35,8 +35,7 @@ CONDA_LINE = re.compile(r"# conda: ([\w.-]+)==(\S+)")
 Path = bytes | str
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """A package that is installed."""
 
     name: str
@@ -228,8 +227,7 @@ def decode_packages(data: bytes) -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True)
-class Editable:
+class Editable(NamedTuple):
     """A package that was installed from a folder, which it used in place."""
 
     name: str
@@ -237,8 +235,7 @@ class Editable:
     folder: str
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What a `packages.txt` asks for."""
 
     requirements: tuple[str, ...]

@@ -7,14 +7,14 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from tensortime import fsops
 from tensortime.errors import ForeignFolder, NotAProject
 from tensortime.landmarks import DEFAULT_STORE, is_store
 
 
-@dataclass(frozen=True)
-class Parent:
+class Parent(NamedTuple):
     """The backup that a restored worktree came from."""
 
     experiment: str

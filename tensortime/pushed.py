@@ -6,8 +6,8 @@ no filter, no textconv, no external diff.
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from tensortime import policy
 from tensortime.formats import text_of
@@ -39,8 +39,7 @@ ESCAPE = re.compile(rb'\\([abfnrtv"\\]|[0-7]{3})')
 ESCAPED = dict(zip(b'abfnrtv"\\', b'\a\b\f\n\r\t\v"\\', strict=True))
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """What a patch does to one file."""
 
     path: bytes
@@ -50,8 +49,7 @@ class Section:
     data: bytes
 
 
-@dataclass(frozen=True)
-class Pushed:
+class Pushed(NamedTuple):
     """The nearest commit that a remote has, and how the files differ from it."""
 
     commit: str | None

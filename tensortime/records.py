@@ -12,8 +12,9 @@ import json
 import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from tensortime import fsops
 from tensortime.experiments import Experiment
@@ -42,8 +43,7 @@ NO_METRIC = ("time", "step")
 """What a record has besides values."""
 
 
-@dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """The records of one experiment, as a backup commits them."""
 
     files: Mapping[bytes, bytes]

@@ -14,8 +14,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tensortime import fsops
 from tensortime.formats import RelPath, text_of
@@ -57,8 +56,7 @@ QUIET = {
 Facts = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class GitFolders:
+class GitFolders(NamedTuple):
     """Where a repository keeps its things: a linked worktree and a submodule have them elsewhere."""
 
     top: bytes
@@ -68,8 +66,7 @@ class GitFolders:
     """Refs, objects and configuration."""
 
 
-@dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """What is checked out; no `oid` before the first commit, no `branch` when detached."""
 
     oid: str | None
@@ -180,8 +177,7 @@ def facts_of_files(folder: str) -> tuple[Facts | None, GitFolders | None]:
     return {**unknown, "top": text_of(where.top), "head": head.oid, "branch": head.branch}, where
 
 
-@dataclass(frozen=True)
-class Settled:
+class Settled(NamedTuple):
     """What git told of a repository, for who wants to ask it more."""
 
     filters: Mapping[str, str]

@@ -13,7 +13,6 @@ import subprocess
 import time
 from binascii import unhexlify
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from tensortime.errors import Damaged, GitFailed, TensorTimeError
@@ -90,16 +89,14 @@ class TreeItem(NamedTuple):
     path: RelPath
 
 
-@dataclass(frozen=True)
-class RefList:
+class RefList(NamedTuple):
     """All refs under a prefix, and the names of those that are broken."""
 
     refs: tuple[Ref, ...]
     broken: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ObjectList:
+class ObjectList(NamedTuple):
     """Every object of the repository, packed or loose, by its raw id."""
 
     packed: Mapping[bytes, int]

@@ -92,8 +92,7 @@ class Contents:
         return sum(map(attrgetter("size"), self.regular))
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """Where each path of a backup is kept."""
 
     git: Mapping[bytes, Sequence[TreeEntry]]
