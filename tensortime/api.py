@@ -46,8 +46,9 @@ from tensortime.store import Store, create_store, open_store
 from tensortime.trailers import plain
 
 if TYPE_CHECKING:
-    from tensortime.answers import SettingsReport, ShowReport
+    from tensortime.answers import SettingsReport
     from tensortime.backlog import Backlog
+    from tensortime.chronicle import ShowReport
     from tensortime.differences import DiffReport
     from tensortime.experiments import Experiment
     from tensortime.manifest import ManifestEntry
@@ -179,7 +180,7 @@ def log(
 @explaining
 def show(experiment: str, *, directory: PathLike | None = None, store: PathLike | None = None) -> ShowReport:
     """One experiment: its facts, its backups, and what it recorded of its run."""
-    from tensortime.answers import ShowReport
+    from tensortime.chronicle import ShowReport
 
     opened, target = find(experiment, directory, store)
     with history.damage_in(target):

@@ -16,9 +16,9 @@ from tensortime.answers import (
     Problem,
     PurgeReport,
     SettingsReport,
-    ShowReport,
     VerifyReport,
 )
+from tensortime.chronicle import ShowReport
 from tensortime.errors import TensorTimeError
 from tensortime.experiments import Experiment, LogReport
 from tensortime.formats import iso_time

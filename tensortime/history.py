@@ -24,7 +24,7 @@ from tensortime.shadow import Ref, Shadow, TreeItem, parse_commit
 from tensortime.trailers import BackupFacts, decode_message
 
 if TYPE_CHECKING:
-    from tensortime.answers import HistoryEntry
+    from tensortime.chronicle import HistoryEntry
     from tensortime.manifest import Manifest
     from tensortime.reports import Lost, Skipped
 
@@ -191,7 +191,7 @@ def read_facts(shadow: Shadow, commit: Oid) -> BackupFacts:
 
 def read_history(shadow: Shadow, tip: Oid) -> tuple["HistoryEntry", ...]:
     """The backups of an experiment, newest first; edits (same number, later commit) hide what they edit."""
-    from tensortime.answers import HistoryEntry  # nor does that read a history
+    from tensortime.chronicle import HistoryEntry  # nor does that read a history
 
     entries: dict[int, HistoryEntry] = {}
     for oid, raw in shadow.read_objects(shadow.lineage(tip), missing_ok=True):

@@ -6,7 +6,7 @@ Short on purpose: `show --json` and the files in `.tensortime/` have all of it.
 from collections.abc import Mapping
 from itertools import groupby
 
-from tensortime.answers import ShowReport
+from tensortime.chronicle import ShowReport
 from tensortime.experiments import SUBMITTED, Experiment
 from tensortime.messages import Translator
 from tensortime.text import number_text, quoted, seconds_text, size_text

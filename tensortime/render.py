@@ -28,7 +28,8 @@ from tensortime.text import (
 )
 
 if TYPE_CHECKING:  # what they are is for the checker: `log` would wait for it
-    from tensortime.answers import SettingsReport, ShowReport
+    from tensortime.answers import SettingsReport
+    from tensortime.chronicle import ShowReport
     from tensortime.experiments import Experiment
     from tensortime.reports import BackupReport, Ignored, LinkOut, RestoreReport, Skipped
 

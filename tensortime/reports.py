@@ -1,6 +1,6 @@
 """What backup, run and restore return: frozen facts, no words. `render` turns them into text and JSON.
 
-What the other verbs return is in `answers`, `experiments`, `inventory` and `differences`.
+What the other verbs return is in `answers`, `chronicle`, `experiments`, `inventory` and `differences`.
 
 Paths are strings with surrogate escapes for bytes that are not UTF-8; sizes are bytes; times are
 nanoseconds since 1970.

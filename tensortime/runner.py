@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from signal import Signals
 
-from tensortime import editing, fsops, history, isolation, snapshot
+from tensortime import editing, fsops, history, snapshot
 from tensortime.child import Ending, deaf_to, run_command
 from tensortime.collector import start_collecting
 from tensortime.config import Config
@@ -125,6 +125,8 @@ def take_back(place: Place, work: Work) -> None:
     """Nothing stays of an experiment whose command could not be started; of one that goes on, what there was."""
     store, begun = work.store, work.begun
     if work.place is not place:
+        from tensortime import isolation  # 13 ms that a command in the project itself need not pay
+
         isolation.remove_worktree(store, work.place.project)
     if begun.is_edit or begun.number > 1:
         return
@@ -194,6 +196,8 @@ def prepared(
     if request.tags:
         editing.add_tags(work.store, target_of(work.store, work), request.tags)
     if request.isolated:
+        from tensortime import isolation  # as above
+
         target = target_of(work.store, work)
         left = left_worktree(work.store, work.experiment) if may_take_over(request, existing) else None
         work = replace(
@@ -328,6 +332,8 @@ def finish(
             if isolated:
                 report = part_from_worktree(request, work, report)
             if is_own_worktree(work) and os.path.lexists(work.place.project):
+                from tensortime import isolation  # as above
+
                 isolation.advance(work.store, work.place.project, target_of(work.store, work))
             return report
     except TensorTimeError as problem:
@@ -386,6 +392,8 @@ def part_from_worktree(request: Request, work: Work, report: RunReport) -> RunRe
     if not why and is_worked_in(folder, PARTING):
         why = "busy"
     if not why:
+        from tensortime import isolation  # as above
+
         try:
             isolation.remove_worktree(work.store, folder)
         except TensorTimeError as problem:

@@ -46,7 +46,7 @@ LAYERS = """
     walk  recipe  statsums
     glances
     metricfiles  findings  hunks  conditions  pairs  inventory  verdict
-    suspects  answers
+    suspects  answers  chronicle
     reports  differences  store  ignoring  trees  records  collector
     mending  environment  statcache  experiments
     child  rebuilding

@@ -14,7 +14,7 @@ from builders import Tree
 from shells import BIN, LOADS, Shell
 
 from tensortime import api, fsops, handover
-from tensortime.answers import ShowReport
+from tensortime.chronicle import ShowReport
 from tensortime.experiments import Experiment
 
 SHELLS = ("bash", "zsh", "fish")

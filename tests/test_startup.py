@@ -96,6 +96,13 @@ def heavy(modules: set[str], forbidden: set[str]) -> set[str]:
         pytest.param(
             called("restore", "base", "there"), PARSERS | RARE | {"tempfile", "difflib"}, 165, id="restore"
         ),
+        pytest.param(
+            called("run", "--", "true"),
+            PARSERS | {"tensortime.checkout", "tensortime.inventory"},
+            190,
+            id="run",
+        ),
+        pytest.param(called("show", "@"), PARSERS | RARE | WRITING, 105, id="show"),
         pytest.param(called("--help"), (SLOW | WRITING) - {"shutil"}, 85, id="help"),
     ],
 )
