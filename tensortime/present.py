@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from blake3 import blake3
@@ -20,7 +19,7 @@ from tensortime.differences import FILE, Side
 from tensortime.findings import FileStat, Scan
 from tensortime.formats import RelPath, bytes_of, covering, text_of
 from tensortime.ignoring import Rules
-from tensortime.intake import THREADS, Source, batches, in_threads, read_bytes
+from tensortime.intake import THREADS, Source, batches, in_threads, read_bytes, threads_for
 from tensortime.manifest import common_umask
 from tensortime.monitor import Meter, Monitor
 from tensortime.packages import decode_packages
@@ -184,7 +183,7 @@ def read_all(
             meter.finish()
 
     found: dict[RelPath, tuple[bytes, int]] = {}
-    with ThreadPoolExecutor(THREADS, "tensortime") as pool:
+    with threads_for([*small, *large]) as pool:
         portions = list(batches(small))
         for batch, results in zip(portions, in_threads(pool, hash_small, portions, 2 * THREADS), strict=True):
             found |= {file.path: one for file, one in zip(batch, results, strict=True) if one is not None}

@@ -102,6 +102,7 @@ def heavy(modules: set[str], forbidden: set[str]) -> set[str]:
             190,
             id="run",
         ),
+        pytest.param(called("diff"), PARSERS | THREADS | {"tensortime.answers"}, 165, id="diff"),
         pytest.param(called("show", "@"), PARSERS | RARE | WRITING, 105, id="show"),
         pytest.param(called("--help"), (SLOW | WRITING) - {"shutil"}, 85, id="help"),
     ],
