@@ -33,8 +33,6 @@ def main() -> None:
         except OSError:
             pass  # nor does anybody read this
         code = 0 if isinstance(problem, BrokenPipeError) else 1
-    except KeyboardInterrupt:
-        code = 130  # while what does the work was loaded
     import gc
 
     gc.freeze()  # a process that ends need not look for cycles: 3 ms of a backup
@@ -76,14 +74,19 @@ def dispatch(arguments: list[str]) -> int:
             return completion.answer_words(arguments[2:])
         if len(arguments) == 2 and arguments[1] in completion.SHELLS:
             return completion.answer(arguments[1])
-    from tensortime import shortcuts
+    try:
+        from tensortime import shortcuts
 
-    code = shortcuts.answer(arguments)
-    if code is not None:
-        return code
-    from tensortime import cli
+        code = shortcuts.answer(arguments)
+        if code is not None:
+            return code
+        from tensortime import cli
 
-    return cli.run(arguments)
+        return cli.run(arguments)
+    except (
+        KeyboardInterrupt
+    ):  # while what does the work is loaded; the hook is to end by it, for the shell to see
+        return 130
 
 
 def say(text: str) -> None:

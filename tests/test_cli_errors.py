@@ -359,7 +359,8 @@ def test_e04_without_git(lab: Tree) -> None:
 
 def test_ctrl_c_while_a_verb_is_loaded(tmp_path: Path) -> None:
     """The exit code of what was interrupted, and no traceback."""
-    program = "from tensortime import __main__\ndef dispatch(_):\n    raise KeyboardInterrupt\n"
-    program += "__main__.dispatch = dispatch\n__main__.main()"
-    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    program = "from tensortime import __main__, shortcuts\ndef answer(_):\n    raise KeyboardInterrupt\n"
+    program += "shortcuts.answer = answer\n__main__.main()"
+    command = [sys.executable, "-c", program, "log"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
