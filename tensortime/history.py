@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tensortime.errors import (
     AmbiguousName,
+    BadName,
     Damaged,
     GitFailed,
     Message,
@@ -19,8 +20,8 @@ from tensortime.errors import (
 )
 from tensortime.experiments import SUBMITTED, DamagedRef, Experiment
 from tensortime.formats import META, Digest, Oid, bytes_of, text_of
-from tensortime.names import ExperimentName, problem_of
-from tensortime.shadow import Ref, Shadow, TreeItem, parse_commit
+from tensortime.names import ExperimentName
+from tensortime.shadow import Ref, Shadow, TreeItem, message_of
 from tensortime.trailers import BackupFacts, decode_message
 
 if TYPE_CHECKING:
@@ -134,16 +135,17 @@ def of_project(catalog: Catalog, project: str) -> Catalog:
 
 def read_experiment(ref: Ref, tags: Sequence[str]) -> Experiment | DamagedRef:
     """The experiment behind a ref."""
-    name = ref.name.removeprefix(EXPERIMENTS)
-    if problem_of(name):
+    try:
+        name = ExperimentName(ref.name.removeprefix(EXPERIMENTS))
+    except BadName:
         return DamagedRef(ref.name, "not a name that TensorTime gives")
     if ref.commit is None:
         return DamagedRef(ref.name, f"its commit {ref.oid[:12]} is missing or damaged")
     try:
-        facts = decode_message(parse_commit(ref.commit)[1])
+        facts = decode_message(message_of(ref.commit))
     except ValueError as problem:
         return DamagedRef(ref.name, f"its commit {ref.oid[:12]} is no backup: {problem}")
-    found = described(ExperimentName(name), ref.oid, facts, tuple(sorted(tags)))
+    found = described(name, ref.oid, facts, tuple(sorted(tags)))
     return replace(found, status=status_now(facts)) if facts.runner else found
 
 
@@ -181,7 +183,7 @@ def read_facts(shadow: Shadow, commit: Oid) -> BackupFacts:
     """The facts of one backup; Damaged if its commit is no backup."""
     for _, raw in shadow.read_objects([commit], missing_ok=True):
         try:
-            return decode_message(parse_commit(raw)[1])
+            return decode_message(message_of(raw))
         except ValueError as problem:
             raise Damaged(
                 "the commit {oid} is no backup: {problem}", oid=commit, problem=str(problem)
@@ -196,7 +198,7 @@ def read_history(shadow: Shadow, tip: Oid) -> tuple["HistoryEntry", ...]:
     entries: dict[int, HistoryEntry] = {}
     for oid, raw in shadow.read_objects(shadow.lineage(tip), missing_ok=True):
         try:
-            facts = decode_message(parse_commit(raw)[1])
+            facts = decode_message(message_of(raw))
         except ValueError:
             continue
         entry = HistoryEntry(facts.number, Oid(oid), facts.time_ns, facts.files, facts.size)

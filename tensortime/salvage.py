@@ -8,7 +8,7 @@ import re
 from tensortime import fsops
 from tensortime.formats import Oid
 from tensortime.history import EXPERIMENTS
-from tensortime.shadow import parse_commit
+from tensortime.shadow import message_of
 from tensortime.store import Store
 from tensortime.trailers import decode_message
 
@@ -53,7 +53,7 @@ def name_the_lost(store: Store) -> list[str]:
             re.findall(r"(?m)^parent ([0-9a-f]{40})$", raw.partition(b"\n\n")[0].decode("ascii", "replace"))
         )
         try:
-            decode_message(parse_commit(raw)[1])
+            decode_message(message_of(raw))
         except ValueError:
             continue
         backups.append(oid)

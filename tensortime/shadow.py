@@ -396,11 +396,15 @@ def failure(
     )
 
 
+def message_of(raw: bytes) -> str:
+    """The message of a raw commit, exactly as written."""
+    return raw.partition(b"\n\n")[2].decode("utf-8", "surrogateescape")
+
+
 def parse_commit(raw: bytes) -> tuple[Mapping[str, str], str]:
     """The headers of a raw commit (the first of each key) and its message, exactly as written."""
-    head, _, message = raw.partition(b"\n\n")
     headers: dict[str, str] = {}
-    for line in head.split(b"\n"):
+    for line in raw.partition(b"\n\n")[0].split(b"\n"):
         key, _, value = line.partition(b" ")
         headers.setdefault(key.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
-    return headers, message.decode("utf-8", "surrogateescape")
+    return headers, message_of(raw)
