@@ -13,6 +13,7 @@ from tensortime.experiments import Experiment
 from tensortime.formats import Oid, text_of
 from tensortime.names import ExperimentName, default_name, free_name
 from tensortime.reports import Skipped
+from tensortime.roster import Roster
 from tensortime.session import BackupOptions, Session
 from tensortime.store import Store
 from tensortime.trailers import plain
@@ -47,13 +48,13 @@ class Begun:
         return self.existing.runner if self.existing is not None else {}
 
 
-def begin(session: Session, catalog: history.Catalog) -> Begun:
+def begin(session: Session, roster: Roster) -> Begun:
     """Choose the experiment: the one to join, else a new name that is free."""
     options = session.options
     now = time.time_ns()
-    time_ns = max(now, catalog.newest_time_ns() + 1)
+    time_ns = max(now, roster.newest_time_ns() + 1)
     wanted = options.name or default_name(datetime.fromtimestamp(now / 1e9), options.note)
-    existing = catalog.find(wanted) if options.joins else None
+    existing = roster.find(session.store.shadow, wanted) if options.joins else None
     if existing is not None:
         kept = records.read_records(session.store.folder, existing.name)
         return Begun(
@@ -68,7 +69,7 @@ def begin(session: Session, catalog: history.Catalog) -> Begun:
             existing,
         )
     taken = (
-        catalog.taken_names() | folders_in(session.store) | records.names_with_records(session.store.folder)
+        roster.taken_names() | folders_in(session.store) | records.names_with_records(session.store.folder)
     )
     return Begun(free_name(wanted, taken), None, 1, options.note, time_ns, options.params, options.metrics)
 

@@ -97,21 +97,9 @@ def experiment_ref(name: ExperimentName) -> str:
 
 def read_catalog(shadow: Shadow) -> Catalog:
     """All experiments, in one git process."""
-    try:
+    with damaged_list():
         listed = shadow.refs(EXPERIMENTS, TAGS)
-    except GitFailed as problem:
-        if "packed-refs" not in str(problem):
-            raise
-        raise Damaged(
-            "the list of experiments is damaged: {problem}",
-            problem=str(problem),
-            hint="tensortime verify --repair keeps what it still says, and finds the other backups again",
-        ) from problem
-    tags: dict[str, list[str]] = {}
-    for ref in listed.refs:
-        if ref.name.startswith(TAGS):
-            name, _, tag = ref.name.removeprefix(TAGS).rpartition("/")
-            tags.setdefault(name, []).append(tag)
+    tags = tags_among(listed.refs)
     found: list[Experiment] = []
     damaged = [
         DamagedRef(name, "the ref is empty or broken") for name in listed.broken if EXPERIMENTS in name
@@ -122,6 +110,31 @@ def read_catalog(shadow: Shadow) -> Catalog:
             (found if isinstance(read, Experiment) else damaged).append(read)  # type: ignore[arg-type]
     found.sort(key=lambda one: (one.time_ns, one.name), reverse=True)
     return Catalog(tuple(found), tuple(damaged))
+
+
+@contextlib.contextmanager
+def damaged_list() -> Iterator[None]:
+    """What git cannot list of the refs in here is damage that a person can mend."""
+    try:
+        yield
+    except GitFailed as problem:
+        if "packed-refs" not in str(problem):
+            raise
+        raise Damaged(
+            "the list of experiments is damaged: {problem}",
+            problem=str(problem),
+            hint="tensortime verify --repair keeps what it still says, and finds the other backups again",
+        ) from problem
+
+
+def tags_among(refs: Iterable[Ref]) -> dict[str, list[str]]:
+    """The tags of each experiment that has some."""
+    tags: dict[str, list[str]] = {}
+    for ref in refs:
+        if ref.name.startswith(TAGS):
+            name, _, tag = ref.name.removeprefix(TAGS).rpartition("/")
+            tags.setdefault(name, []).append(tag)
+    return tags
 
 
 def of_project(catalog: Catalog, project: str) -> Catalog:

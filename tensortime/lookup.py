@@ -59,8 +59,11 @@ def locate(directory: PathLike | None = None, store: PathLike | None = None) -> 
 
 def recorded_project(place: Place) -> str:
     """The nearest folder upward that a store elsewhere knows as a project, else the one that was found."""
-    known = {one.project for one in history.read_catalog(open_store(place.store).shadow).experiments}
-    return next((one for one in upward(place.project) if text_of(os.fsencode(one)) in known), place.project)
+    from tensortime.roster import read_roster  # for a store elsewhere only
+
+    known = read_roster(open_store(place.store))
+    folders = upward(place.project)
+    return next((one for one in folders if known.has_project(text_of(os.fsencode(one)))), place.project)
 
 
 def announce(place: Place, opened: Store, monitor: Monitor) -> None:

@@ -32,6 +32,7 @@ from tensortime.packs import PackWriter
 from tensortime.refusals import refusal
 from tensortime.reports import BackupReport, LinkOut, OutputFile, Skipped
 from tensortime.repository import nested_heads
+from tensortime.roster import Roster, read_roster, remember
 from tensortime.session import Collector, Session
 from tensortime.shadow import NO_OID
 from tensortime.statsums import StatSums
@@ -69,7 +70,7 @@ class Gathered:
 
 def publish(
     session: Session,
-    catalog: history.Catalog,
+    roster: Roster,
     writer: PackWriter,
     gathered: Gathered,
     collector: Collector,
@@ -82,25 +83,25 @@ def publish(
         top = os.fsencode(session.place.project) + b"/"
         facts["nested"] = nested_heads((top + path, path) for path in gathered.found.nested)
     session.sidecar.sync(taken.to_sync)
-    report = publish_once(session, catalog, writer, gathered, facts)
+    report = publish_once(session, roster, writer, gathered, facts)
     if report is not None:
         return report
     for _ in range(ATTEMPTS):
         # Who waits for a turn needs one more try. Where a hundred begin in the same moment and all try at once, each
         # needs a dozen, and leaves as many commits that nobody needs.
         with fsops.locked(store.path(".tmp", "publish.lock"), wait=LOCK_WAIT):
-            catalog = history.read_catalog(store.shadow)
-            report = publish_once(session, catalog, session.writer(), gathered, facts)
+            roster = read_roster(store)
+            report = publish_once(session, roster, session.writer(), gathered, facts)
         if report is not None:
             return report
-    name = begin(session, catalog).name
+    name = begin(session, roster).name
     raise StoreBusy("other backups of {name} keep coming in between", name=name, hint="try again")
 
 
 @no_cycle_search()
 def publish_once(
     session: Session,
-    catalog: history.Catalog,
+    roster: Roster,
     writer: PackWriter,
     gathered: Gathered,
     facts: dict[str, object],
@@ -108,7 +109,7 @@ def publish_once(
     """Write the commit and move the ref; None where another backup has taken the name or moved the ref meanwhile."""
     store, options = session.store, session.options
     gathered.taken.writers.append(writer)
-    begun = begin(session, catalog)
+    begun = begin(session, roster)
     whole, told = replace(gathered, added=options.only), facts
     if options.only is not None and begun.parent is not None:
         with history.damage_of(begun.name):
@@ -127,6 +128,7 @@ def publish_once(
     if not store.shadow.create_ref(ref, commit, begun.parent or NO_OID):
         return None
     sync_ref(store, ref)
+    remember(store, roster, commit, begun.time_ns, project_of(session, begun), session.staging)
     records.note_metrics(store.folder, begun.name, options.metrics)
     return report_of(session, begun, commit, whole, writer.bytes)
 
@@ -265,6 +267,13 @@ def on_top_of(
     return replace(gathered, contents=contents, skipped=skipped, below=below, added=only), facts
 
 
+def project_of(session: Session, begun: Begun) -> str:
+    """The path of the project that a backup is said to be of."""
+    if begun.existing is not None and is_own_worktree(session, begun):
+        return begun.existing.project
+    return text_of(os.fsencode(session.place.project))
+
+
 def commit_contents(
     session: Session, writer: PackWriter, gathered: Gathered, begun: Begun, collected: Mapping[str, object]
 ) -> Oid:
@@ -287,9 +296,7 @@ def commit_contents(
         number=begun.number,
         time_ns=begun.time_ns,
         host_id=host_id(),
-        project=begun.existing.project
-        if own and begun.existing
-        else text_of(os.fsencode(session.place.project)),
+        project=project_of(session, begun),
         status=status_in(session, begun, gathered.skipped),
         files=contents.files,
         size=contents.size,

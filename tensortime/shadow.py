@@ -196,11 +196,16 @@ class Shadow:
 
     def refs_one_by_one(self, *prefixes: str) -> RefList:
         """As `refs`, where the object of some ref is missing or damaged."""
+        listed = self.tips(*prefixes)
+        commits = dict(self.read_objects((ref.oid for ref in listed.refs), missing_ok=True))
+        refs = tuple(ref._replace(commit=commits.get(ref.oid)) for ref in listed.refs)
+        return RefList(refs, listed.broken)
+
+    def tips(self, *prefixes: str) -> RefList:
+        """All refs under these prefixes and what they name, which is not read: each `commit` is None."""
         done = self.run("for-each-ref", "--format=%(refname)%00%(objectname)", *prefixes)
-        rows = [line.split(b"\0") for line in done.stdout.splitlines()]
-        oids = [Oid(oid.decode()) for _, oid in rows]
-        commits = dict(self.read_objects(oids, missing_ok=True))
-        refs = tuple(Ref(text_of(name), Oid(oid.decode()), commits.get(oid.decode())) for name, oid in rows)
+        rows = (line.split(b"\0") for line in done.stdout.splitlines())
+        refs = tuple(Ref(text_of(name), Oid(oid.decode()), None) for name, oid in rows)
         return RefList(refs, broken_refs(done.stderr))
 
     def read_objects(self, names: Iterable[str], *, missing_ok: bool = False) -> Iterator[tuple[str, bytes]]:

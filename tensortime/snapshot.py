@@ -31,6 +31,7 @@ from tensortime.project import Place
 from tensortime.publication import Gathered, publish
 from tensortime.recognition import Recognition, remember_later, usable_cache
 from tensortime.reports import QUEUED, BackupReport, Lost, Skipped
+from tensortime.roster import read_roster
 from tensortime.scan import scan
 from tensortime.session import BackupOptions, Collector, Session
 from tensortime.sidecar import Room, Sidecar, can_clone, why_no_link
@@ -88,9 +89,9 @@ def back_up_into(
 ) -> BackupReport:
     """All steps of a backup; what is read is noted in `taken`. `resume`: Python may search for cycles again."""
     place, store, options = session.place, session.store, session.options
-    catalog = history.read_catalog(store.shadow)
+    roster = read_roster(store)
     now_ns = os.stat(os.path.join(session.staging, "lock")).st_mtime_ns
-    lost, watched = check_hardlinks(session, catalog, now_ns)
+    lost, watched = check_hardlinks(session, now_ns)
     recognition = Recognition(session, taken, usable_cache(store, place))
     # Whoever adds to an experiment compares all files with it later; else those that are known are dropped as they come.
     whole = options.joins or options.run is not None or options.only is not None
@@ -108,7 +109,7 @@ def back_up_into(
         fresh = gather(writer, stored, taken, found)
         missing = (*taken.skipped, *(Skipped(text_of(path), QUEUED) for path in taken.queued))
         gathered = Gathered(found, taken, fresh, missing, stored)
-        report = publish(session, catalog, writer, gathered, collector)
+        report = publish(session, roster, writer, gathered, collector)
     # All is stored and named by now: none of this is a failure of the backup.
     with contextlib.suppress(OSError):
         if options.large_until is None or time.monotonic() < options.large_until:
@@ -235,16 +236,16 @@ def with_named(session: Session, found: Scan, named: Sequence[RelPath]) -> Scan:
     )
 
 
-def check_hardlinks(
-    session: Session, catalog: history.Catalog, now_ns: int
-) -> tuple[tuple[Lost, ...], hardlinks.Watched]:
+def check_hardlinks(session: Session, now_ns: int) -> tuple[tuple[Lost, ...], hardlinks.Watched]:
     """What was lost because somebody wrote to a hard-linked file, and the linked objects that are whole."""
     store = session.store
     watched = hardlinks.read_watched(hardlinks.watch_file(store))
     good, written = hardlinks.drop_written(session.sidecar, watched, now_ns)
     if written:
         hardlinks.update_watched(store, good, lost=written)
-    return history.losses(store.shadow, catalog, written), good
+    if not written:
+        return (), good
+    return history.losses(store.shadow, history.read_catalog(store.shadow), written), good
 
 
 def take_in(

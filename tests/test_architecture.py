@@ -40,7 +40,7 @@ LAYERS = """
     garbage  supplement  folding
     publication  census  reading  repacking  leftovers  salvage
     ongoing  overlooked  beginning
-    commits  destination  reach  trash  selection
+    commits  destination  reach  trash  selection  roster
     intake  worktrees  session  language  query
     history  project  scan  hardlinks  comparison  retention  outcome
     walk  recipe  statsums

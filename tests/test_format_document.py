@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tensortime import mending, statcache
+from tensortime import mending, roster, statcache
 from tensortime.formats import Digest, RelPath
 from tensortime.manifest import (
     FILE,
@@ -127,11 +127,13 @@ def test_the_sample_header_says_what_the_code_writes() -> None:
     assert "`umask` (octal string) where it is not `0022`" in " ".join(DOCUMENT.split())
 
 
-def test_the_record_of_the_stat_cache_is_the_one_described() -> None:
-    """Its layout and its first line."""
-    [layout] = re.findall(r"little endian `(<\w+)`", DOCUMENT)
-    assert layout == statcache.RECORD.format
-    assert f"`{statcache.MAGIC.decode().strip()}`" in DOCUMENT
+def test_the_records_of_the_caches_are_those_described() -> None:
+    """The layouts and the first lines of the stat cache and of what is remembered of all experiments."""
+    layouts = re.findall(r"little endian `(<\w+)`", DOCUMENT)
+    assert layouts == [statcache.RECORD.format, roster.RECORD.format]
+    assert f"{roster.RECORD.size} bytes" in DOCUMENT
+    for cache in (statcache, roster):
+        assert f"`{cache.MAGIC.decode().strip()}`" in DOCUMENT
 
 
 @pytest.mark.parametrize(
