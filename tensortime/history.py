@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from tensortime.cycles import no_cycle_search
 from tensortime.errors import (
     AmbiguousName,
     BadName,
@@ -104,10 +105,11 @@ def read_catalog(shadow: Shadow) -> Catalog:
     damaged = [
         DamagedRef(name, "the ref is empty or broken") for name in listed.broken if EXPERIMENTS in name
     ]
-    for ref in listed.refs:
-        if ref.name.startswith(EXPERIMENTS):
-            read = read_experiment(ref, tags.get(ref.name.removeprefix(EXPERIMENTS), []))
-            (found if isinstance(read, Experiment) else damaged).append(read)  # type: ignore[arg-type]
+    with no_cycle_search():
+        for ref in listed.refs:
+            if ref.name.startswith(EXPERIMENTS):
+                read = read_experiment(ref, tags.get(ref.name.removeprefix(EXPERIMENTS), ()))
+                (found if isinstance(read, Experiment) else damaged).append(read)  # type: ignore[arg-type]
     found.sort(key=lambda one: (one.time_ns, one.name), reverse=True)
     return Catalog(tuple(found), tuple(damaged))
 

@@ -41,8 +41,7 @@ KNOWN = [
 
 KNOWN_KEYS = frozenset(KNOWN)
 
-read_json = json.JSONDecoder().decode
-"""As `json.loads`, which asks of each of ten thousand texts what kind of text it is."""
+raw_decode = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def decode_message(text: str) -> BackupFacts:
             files=int(rows.get("Files", "0")),
             size=int(rows.get("Bytes", "0")),
             parent=rows.get("Parent", ""),
-            command=tuple(str(word) for word in command),
+            command=tuple(map(str, command)),
             params=typed(rows, "Params", {}),
             metrics=typed(rows, "Metrics", {}),
             edited_ns=int(rows.get("Edited-Ns", "0")),
@@ -163,6 +162,16 @@ def decode_message(text: str) -> BackupFacts:
 def unknown_in(rows: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The trailers that this version does not know."""
     return tuple((key, value) for key, value in rows.items() if key not in KNOWN_KEYS)
+
+
+def read_json(text: str) -> object:
+    """As `json.loads`, which takes twice as long for a short text: `log` reads four of each experiment."""
+    try:
+        value, end = raw_decode(text)
+    except ValueError:
+        end = -1
+    # Else there is space around it, or json.loads says what is wrong.
+    return value if end == len(text) else json.loads(text)
 
 
 def typed(rows: dict[str, str], key: str, default: Value) -> Value:
