@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
 THREADS = min(8, max(2, os.cpu_count() or 2))
+LARGE_THREADS = THREADS + 1
+"""One of them waits for the disk: each large file is synced."""
 BATCH_FILES = 128
 BATCH_BYTES = 4 << 20
 """A batch of small files is read by one thread and held in memory: at most so many files, about so many bytes."""
@@ -190,7 +192,7 @@ def threads_for(files: Sequence[FileStat]) -> "contextlib.AbstractContextManager
         return contextlib.nullcontext()
     from concurrent.futures import ThreadPoolExecutor  # 5 ms that a few small files need not pay
 
-    return ThreadPoolExecutor(THREADS, "tensortime")
+    return ThreadPoolExecutor(LARGE_THREADS, "tensortime")
 
 
 def in_threads(
@@ -372,7 +374,7 @@ def take_large(
         finally:
             meter.finish()
 
-    results = in_threads(reading.pool, store, files, THREADS, stop)
+    results = in_threads(reading.pool, store, files, LARGE_THREADS, stop)
     for file, result in zip(files, results, strict=True):
         if isinstance(result, Stored):
             keep_large(intake, source, file, result)

@@ -105,7 +105,7 @@ def kinds(
         "verify": ".cache/verify",
         "worktree's gitfile": f"{BETA}/.git",
         **{f"record's {name}": f".shadow/worktrees/{BETA}/{name}" for name in
-           ("HEAD", "ORIG_HEAD", "commondir", "gitdir", "index", "tensortime")},
+           ("HEAD", "commondir", "gitdir", "index", "tensortime")},
     }  # fmt: skip
     for stem, name in packs.items():
         found[f"pack of {name}"] = f".shadow/objects/pack/{stem}.pack"
@@ -302,7 +302,7 @@ KINDS = (
         "tag",
     ),
     *("ref in the trash", "purging", "withdrawn", "hardlinks", "verify", "stat cache", "worktree's gitfile"),
-    *("record's HEAD", "record's ORIG_HEAD", "record's commondir", "record's gitdir", "record's index"),
+    *("record's HEAD", "record's commondir", "record's gitdir", "record's index"),
     *(
         "record's tensortime",
         "pack of alpha",
