@@ -116,12 +116,17 @@ class Recognition:
 
     def remember(self, read: set[RelPath], stored: set[bytes]) -> None:
         """Save the stat cache; a failure costs time only. `read`: what was not recognised."""
+        with contextlib.suppress(OSError):
+            packs, relied_on = pack_sizes(self.session.store), self.cache.packs
+            all_known = self.recognised == self.loaded and not read
+            # Else what is there says it all: the few new ids of this backup's own trees are needed by no other.
+            if not (all_known and relied_on and relied_on.items() <= packs.items()):
+                self.save(read, stored, packs)
+
+    def save(self, read: set[RelPath], stored: set[bytes], packs: dict[str, int]) -> None:
+        """Write the stat cache anew. OSError."""
         session, taken = self.session, self.taken
-        store, packs = session.store, pack_sizes(session.store)
-        relied_on = self.cache.packs
-        if self.recognised == self.loaded and not read and relied_on and relied_on.items() <= packs.items():
-            return  # what is there says it all; the few new ids of this backup's own trees are needed by no other
-        only = session.options.only
+        store, only = session.store, session.options.only
 
         def is_current(path: RelPath) -> bool:
             if path in read:
@@ -136,8 +141,7 @@ class Recognition:
         if len(objects) > len(files) + FORGOTTEN_OBJECTS:
             objects = set()
         path = store.path(".cache", cache_name(session.place.project))
-        with contextlib.suppress(OSError):
-            save_cache(path, store.store_id, StatCache(files, objects, packs), session.staging)
+        save_cache(path, store.store_id, StatCache(files, objects, packs), session.staging)
 
 
 def usable_cache(store: Store, place: Place) -> StatCache:

@@ -174,6 +174,7 @@ class Shadow:
         """Write the files of a new worktree, whose record is `admin`."""
         words = ("read-tree", "--reset", "-u", "HEAD")
         self.run(*words, git_dir=admin, work_tree=path, umask=umask)
+        os.chmod(os.path.join(admin, "index"), 0o600)  # the umask was that of the files
 
     def refs(self, *prefixes: str) -> RefList:
         """All refs under these prefixes with their commits, in one process."""

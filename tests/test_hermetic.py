@@ -15,6 +15,7 @@ import pytest
 from builders import Entry, Tree, assert_same_tree, run_cli, snapshot_of, user_git
 
 import tensortime
+from tensortime.errors import NoGit
 
 EXCLUDE = b".git/info/exclude"
 TESTS = str(Path(__file__).resolve().parent)
@@ -296,20 +297,32 @@ def test_without_git_training_goes_on(tmp_path: Path) -> None:
     assert os.listdir(project) == ["train.py"]
 
 
-@pytest.mark.parametrize("has_store", [False, True])
-def test_with_an_old_git_training_goes_on(has_store: bool, tmp_path: Path) -> None:
-    """E04: a git below the minimum is named in one line, whether it would make a store or use one.
+def test_with_an_old_git_training_goes_on(tmp_path: Path) -> None:
+    """E04: a git below the minimum is named in one line where it would make a store.
 
     The old git is a script: it answers `version`, and fails as 2.17 does where it is asked for %(raw).
     """
     project = Tree(tmp_path / "project").file("train.py", TRAIN.encode()).root
-    if has_store:
-        tensortime.backup(directory=project)
     (tmp_path / "git").write_text(OLD_GIT.format(git=shutil.which("git")))
     (tmp_path / "git").chmod(0o755)
     said = train(project, PATH=f"{tmp_path}:{os.environ['PATH']}")
     assert len(said) == 1 and "NO BACKUP" in said[0] and "git 2.17.1 is too old" in said[0], said
-    assert (project / "tensortime").exists() == has_store
+    assert not (project / "tensortime").exists()
+
+
+def test_with_an_old_git_in_a_store_of_a_newer_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """E04: a cluster's old node still backs up, which asks git for nothing new; what does names the git."""
+    project = Tree(tmp_path / "project").file("train.py", TRAIN.encode()).root
+    tensortime.backup(directory=project, name="first")
+    (tmp_path / "git").write_text(OLD_GIT.format(git=shutil.which("git")))
+    (tmp_path / "git").chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    assert not any("NO BACKUP" in line for line in train(project, PATH=path))
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", path)
+        with pytest.raises(NoGit, match=r"git 2\.17\.1 is too old"):
+            tensortime.log(directory=project)
+    assert len(tensortime.log(directory=project).experiments) == 2
 
 
 @pytest.mark.parametrize("first", [".", "", "relative/bin"])
