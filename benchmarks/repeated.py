@@ -1,5 +1,6 @@
 """Scenarios of what is done again and again: an unchanged project, a million files, a thousand backups."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from benchmarks.tools import disk_usage
 from benchmarks.trees import CODE, MANY, make_tree
 
 PAIRS = 7
+SETTLED = 3
+"""Seconds after which a small file that was written is recognised by its stat."""
 WHOLE = 7
 
 
@@ -27,6 +30,7 @@ def million(setting: Setting) -> dict[str, Any]:
         project = setting.folder / name
         setting.say(f"million: making {count:,} files")
         make_tiny_files(project, count)
+        time.sleep(SETTLED)
         setting.say(f"million: first backup of {count:,} files")
         first = tensortime("backup", project=project)
         setting.say(f"million: {count:,} files unchanged")

@@ -136,8 +136,10 @@ class Recognition:
 
         old = usable_cache(store, session.place) if self.loaded else self.cache
         files = {path: known for path, known in old.files.items() if is_current(path)} | taken.learned
-        objects = stored if session.options.rehash else stored | old.stored()
-        objects = objects - {identity_in(known) for known in files.values() if not is_large(known)}
+        objects = stored.difference(one.oid for path, one in taken.small.items() if path in files)
+        if not session.options.rehash:
+            gone = (known for path, known in old.files.items() if path not in files)
+            objects.update(old.objects, (identity_in(known) for known in gone if not is_large(known)))
         if len(objects) > len(files) + FORGOTTEN_OBJECTS:
             objects = set()
         path = store.path(".cache", cache_name(session.place.project))

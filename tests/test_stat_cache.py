@@ -205,6 +205,36 @@ LOSSES: dict[str, Callable[[Path], None]] = {
 }
 
 
+def test_a_young_file_is_stored_once(tmp_path: Path) -> None:
+    """M09: it is read again, and its bytes are known; so are those that a file had before, or under another name."""
+    tree = Tree(tmp_path / "project").file("old.py", b"old\n" * 20)
+    os.utime(tree.root / "old.py", ns=(1, 1))
+    tree.file("young", noise(b"young", 200_000))
+    api.backup(directory=tree.root)
+    assert api.backup(directory=tree.root).stored_bytes < 10_000
+    tree.file("young", noise(b"other", 200_000))
+    api.backup(directory=tree.root)
+    (tree.root / "young").rename(tree.root / "renamed")
+    tree.file("young", noise(b"young", 200_000))
+    assert api.backup(directory=tree.root, name="last").stored_bytes < 10_000
+    check(tree, "last")
+
+
+@pytest.mark.usefixtures("clock_ahead")
+def test_a_file_that_comes_back_is_stored_once(tmp_path: Path) -> None:
+    """The cache remembers the bytes of files that are gone, or have others now."""
+    tree = Tree(tmp_path / "project").file("kept.py").file("gone", noise(b"gone", 200_000))
+    tree.file("changed", noise(b"changed", 200_000))
+    api.backup(directory=tree.root)
+    (tree.root / "gone").unlink()
+    tree.file("changed", noise(b"now", 200_000))
+    for _ in range(3):
+        api.backup(directory=tree.root)
+    tree.file("gone", noise(b"gone", 200_000)).file("changed", noise(b"changed", 200_000))
+    assert api.backup(directory=tree.root, name="last").stored_bytes < 10_000
+    check(tree, "last")
+
+
 @pytest.mark.parametrize("where", ["the project", "a worktree", "another project"])
 def test_without_a_cache_nothing_is_stored_twice(tmp_path: Path, where: str) -> None:
     """What the packs hold is known from their idx files."""
