@@ -20,29 +20,34 @@ SETTLED = 61
 
 
 def one_changed(setting: Setting) -> dict[str, Any]:
-    """One file of 128 MiB changed in *code*: `cp` of that file, the backup, and a backup of nothing new."""
+    """One file of 128 MiB changed in *code*: `cp` of that file, the backup, and a backup of nothing new. In turn the file is
+    written anew with as many bytes, as a checkpoint is, and a few bytes of it are changed."""
     project, copy = setting.folder / "project", setting.folder / "copy"
     make_tree(CODE, project, setting.scale)
     tensortime("backup", project=project)
-    found: dict[str, list[float]] = {"unchanged": [], "copy": [], "changed": []}
+    found: dict[str, list[float]] = {"unchanged": [], "copy": [], "rewritten": [], "edited": []}
 
     def backup() -> None:
         tensortime("backup", project=project)
 
-    for number in range(setting.rounds):
-        setting.say(f"large-file: round {number + 1} of {setting.rounds}, once all is settled")
+    for number in range(2 * setting.rounds):
+        setting.say(f"large-file: round {number + 1} of {2 * setting.rounds}, once all is settled")
         time.sleep(SETTLED if setting.scale == 1 else 0)
         backup()  # notices that it is
         warm(project)
         found["unchanged"].append(timed(backup, project))
         part = project / "data" / f"part{number % 8}.bin"
-        change_large(part, number)
+        if number % 2:
+            change_large(part, number)
+        else:
+            part.write_bytes(os.urandom(part.stat().st_size))
         sync(project)
-        if number % 2:  # in turn: each is first as often
-            found["changed"].append(timed(backup, project))
+        changed = found["edited" if number % 2 else "rewritten"]
+        if number % 4 > 1:  # the copy and the backup are first in turn
+            changed.append(timed(backup, project))
         found["copy"].append(timed(partial(run, "cp", part, copy), copy))
-        if not number % 2:
-            found["changed"].append(timed(backup, project))
+        if number % 4 < 2:
+            changed.append(timed(backup, project))
         copy.unlink()
     return dict(found)
 
