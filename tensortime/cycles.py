@@ -2,7 +2,21 @@
 
 import contextlib
 import gc
+import os
 from collections.abc import Callable, Iterator
+
+put_off: set[object] = set()
+"""The block for which the search is put off."""
+
+
+def resume_in_child() -> None:
+    """A process that is forked meanwhile (another thread starts a DataLoader's worker) has nobody to end the block."""
+    if put_off:
+        put_off.clear()
+        gc.enable()
+
+
+os.register_at_fork(after_in_child=resume_in_child)
 
 
 @contextlib.contextmanager
@@ -13,9 +27,17 @@ def no_cycle_search() -> Iterator[Callable[[], None]]:
     For seconds only, since it holds for every thread of the process: never around the reading of files. What the
     block gets ends it early.
     """
-    resume = gc.enable if gc.isenabled() else lambda: None
-    gc.disable()
+    block = object()
+
+    def resume() -> None:
+        if block in put_off:
+            gc.enable()
+            put_off.discard(block)
+
     try:
+        if gc.isenabled():
+            put_off.add(block)
+            gc.disable()
         yield resume
     finally:
         resume()
