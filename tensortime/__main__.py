@@ -40,6 +40,22 @@ def main() -> None:
 
 
 def dispatch(arguments: list[str]) -> int:
+    """Answer what was typed; returns the exit code."""
+    if arguments[:1] == ["hook"] and len(arguments) > 1:
+        from tensortime import hook
+
+        if arguments[1] == "--before":
+            return hook.before(arguments[2] if len(arguments) > 2 else "")
+        if len(arguments) == 2 and arguments[1] in hook.SHELLS:
+            return hook.print_script(arguments[1])
+    try:
+        return answer(arguments)
+    except KeyboardInterrupt:
+        # While what does the work is loaded. The hook, above, is to end by it, for the shell to see.
+        return 130
+
+
+def answer(arguments: list[str]) -> int:
     """Answer the plain calls at once, hand all others to typer; returns the exit code."""
     if arguments == ["--version"]:
         say(f"tensortime {__version__}")
@@ -60,13 +76,6 @@ def dispatch(arguments: list[str]) -> int:
         from tensortime import commands
 
         return commands.welcome(commands.Common())
-    if arguments[:1] == ["hook"] and len(arguments) > 1:
-        from tensortime import hook
-
-        if arguments[1] == "--before":
-            return hook.before(arguments[2] if len(arguments) > 2 else "")
-        if len(arguments) == 2 and arguments[1] in hook.SHELLS:
-            return hook.print_script(arguments[1])
     if arguments[:1] == ["completion"] and len(arguments) > 1:
         from tensortime import completion
 
@@ -74,19 +83,14 @@ def dispatch(arguments: list[str]) -> int:
             return completion.answer_words(arguments[2:])
         if len(arguments) == 2 and arguments[1] in completion.SHELLS:
             return completion.answer(arguments[1])
-    try:
-        from tensortime import shortcuts
+    from tensortime import shortcuts
 
-        code = shortcuts.answer(arguments)
-        if code is not None:
-            return code
-        from tensortime import cli
+    code = shortcuts.answer(arguments)
+    if code is not None:
+        return code
+    from tensortime import cli
 
-        return cli.run(arguments)
-    except (
-        KeyboardInterrupt
-    ):  # while what does the work is loaded; the hook is to end by it, for the shell to see
-        return 130
+    return cli.run(arguments)
 
 
 def say(text: str) -> None:

@@ -357,10 +357,20 @@ def test_e04_without_git(lab: Tree) -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def test_ctrl_c_while_a_verb_is_loaded(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("module", "typed"), [("shortcuts", ["log"]), ("commands", []), ("overview", ["--help"]), ("cli", ["gc"])]
+)
+def test_ctrl_c_while_a_verb_is_loaded(tmp_path: Path, module: str, typed: list[str]) -> None:
     """The exit code of what was interrupted, and no traceback."""
-    program = "from tensortime import __main__, shortcuts\ndef answer(_):\n    raise KeyboardInterrupt\n"
-    program += "shortcuts.answer = answer\n__main__.main()"
-    command = [sys.executable, "-c", program, "log"]
+    program = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(name, *_):\n"
+        f"        if name == 'tensortime.{module}': raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted)\n"
+        "from tensortime import __main__\n"
+        "__main__.main()"
+    )
+    command = [sys.executable, "-c", program, *typed]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
