@@ -47,6 +47,8 @@ class Aftermath:
             atexit.register(finish_all)
         UNFINISHED.append(self)
         self.backlog.start(self.tell)
+        if not threading.main_thread().is_alive():
+            self.finish()  # atexit called this backup, and calls nothing that is registered by now
 
     def tell(self, outcome: Outcome) -> None:
         """Say how it ended; called in its thread."""

@@ -187,12 +187,17 @@ class Outgrown(NamedTuple):
 
 
 def threads_for(files: Sequence[FileStat]) -> "contextlib.AbstractContextManager[ThreadPoolExecutor | None]":
-    """The threads that read these files; None where one of them would get all."""
+    """The threads that read these files; None where one of them would get all, and where no thread can begin."""
     if len(files) < BATCH_FILES and sum(file.size for file in files) < BATCH_BYTES:
         return contextlib.nullcontext()
-    from concurrent.futures import ThreadPoolExecutor  # 5 ms that a few small files need not pay
+    try:
+        from concurrent.futures import ThreadPoolExecutor  # 5 ms that a few small files need not pay
 
-    return ThreadPoolExecutor(LARGE_THREADS, "tensortime")
+        pool = ThreadPoolExecutor(LARGE_THREADS, "tensortime")
+        pool.submit(int)
+    except RuntimeError:  # Python ends (a backup that atexit calls), or the process may have no more of them
+        return contextlib.nullcontext()
+    return pool
 
 
 def in_threads(

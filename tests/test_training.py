@@ -124,6 +124,36 @@ def test_what_a_backup_says_goes_to_stderr(project: Tree) -> None:
     assert all(line.startswith(">> tensortime: ") for line in lines)
 
 
+AT_EXIT = b"""
+import atexit, sys
+from tensortime import TimeMachine
+tm = TimeMachine()
+wait, first = (word == "True" for word in sys.argv[1:])
+if first:
+    tm.backup(wait=wait)
+for number in range(150):
+    open(f"{number}.txt", "w").write(f"{number}")
+open("late.bin", "wb").write(b"late" * (1 << 19))
+atexit.register(lambda: tm.backup(wait=wait))
+"""
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("wait", [True, False])
+def test_k14_a_backup_that_atexit_calls_is_whole(project: Tree, wait: bool, first: bool) -> None:
+    """K14: where no thread can begin any more it does without, and what it does not wait for is waited for."""
+    project.file("train.py", AT_EXIT)
+    done = python("train.py", str(wait), str(first), cwd=project.root)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert "NO BACKUP" not in done.stderr
+    shown = api.show("@", directory=project.root)
+    assert (shown.experiment.backups, shown.run["skipped"]) == (1 + first, []), done.stderr
+    api.restore("@", directory=project.root)
+    restored = project.root / "tensortime" / shown.experiment.name
+    assert (restored / "late.bin").read_bytes() == b"late" * (1 << 19)
+    assert (restored / "149.txt").read_bytes() == b"149"
+
+
 # --- one launch, one experiment
 
 
