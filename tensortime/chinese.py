@@ -815,6 +815,7 @@ CHINESE: dict[str, str] = {
     "{folder} is not a project: it is (or holds) the home folder or the whole disk": "{folder} 不是项目：它是（或包含）主目录或整个磁盘",
     "{folder} is not a store of TensorTime: {why}": "{folder} 不是 TensorTime 的备份文件夹：{why}",
     "{gap}, and {count} more": "{gap}，还有 {count} 处",
+    "{hours} h {minutes:02d} min": "{hours} 小时 {minutes:02d} 分",
     "{kind} shares the bytes of large files: they take no room": "{kind} 能共享大文件的内容：不占空间",
     "{line}; both ended with exit code {code}": "{line}；两次都以退出码 {code} 结束",
     "{link} is no way to place files": "不能用 {link} 放置文件",

@@ -104,6 +104,9 @@ def seconds_text(seconds: float, tr: Translator) -> str:
         number = f"{seconds:.0f}" if seconds >= 10 or seconds == int(seconds) else f"{seconds:.2f}"
         return tr("{number} s", number=number)
     minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        hours, minutes = divmod(minutes, 60)
+        return tr("{hours} h {minutes:02d} min", hours=hours, minutes=minutes)
     return tr("{minutes} min {seconds:02d} s", minutes=minutes, seconds=rest)
 
 

@@ -14,6 +14,7 @@ from tensortime import api, maintenance, terminal
 from tensortime.messages import ENGLISH, Translator
 from tensortime.monitor import NullMonitor
 from tensortime.terminal import TerminalMonitor
+from tensortime.text import seconds_text
 
 MB, GB = 10**6, 10**9
 QUICK = "from tensortime import terminal, __main__; terminal.PATIENCE = terminal.PAUSE = 0.0; __main__.main()"
@@ -273,3 +274,17 @@ def test_an_interrupt_takes_the_line_away(tmp_path: Path, words: list[str]) -> N
     )
     shown = on_terminal("-c", program, *words, cwd=tree.root, code=130)
     assert re.search(r"\r[^\r\n]*\d+%[^\r\n]* left\x1b\[K\r\x1b\[Ktensortime: interrupted", shown)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english", "chinese"),
+    [
+        (59.4, "59 s", "59 秒"),
+        (3599, "59 min 59 s", "59 分 59 秒"),
+        (3600, "1 h 00 min", "1 小时 00 分"),
+        (20_074, "5 h 34 min", "5 小时 34 分"),
+    ],
+)
+def test_a_long_time_is_said_in_hours(seconds: float, english: str, chinese: str) -> None:
+    """Ten terabytes are no `334 min`."""
+    assert [seconds_text(seconds, tr) for tr in (ENGLISH, Translator("zh"))] == [english, chinese]
