@@ -124,7 +124,7 @@ class Recognition:
                 self.save(read, stored, packs)
 
     def save(self, read: set[RelPath], stored: set[bytes], packs: dict[str, int]) -> None:
-        """Write the stat cache anew. OSError."""
+        """Write the stat cache anew. `packs`: those that were there before. OSError."""
         session, taken = self.session, self.taken
         store, only = session.store, session.options.only
 
@@ -135,6 +135,8 @@ class Recognition:
             return path in taken.small or path in taken.large or elsewhere
 
         old = usable_cache(store, session.place) if self.loaded else self.cache
+        # What another backup has saved since those were listed relies on its own pack as well.
+        packs = {**packs, **pack_sizes(store)}
         files = {path: known for path, known in old.files.items() if is_current(path)} | taken.learned
         objects = stored.difference(one.oid for path, one in taken.small.items() if path in files)
         if not session.options.rehash:

@@ -13,7 +13,8 @@ import pytest
 from blake3 import blake3
 from builders import Tree, assert_same_tree, noise
 
-from tensortime import api, intake, statcache
+import tensortime
+from tensortime import api, intake, recognition, statcache
 from tensortime.folding import pack_sizes
 from tensortime.formats import RelPath
 from tensortime.statcache import LARGE_WINDOW_NS, SMALL_WINDOW_NS, UNSETTLED, StatCache, StatKey
@@ -337,3 +338,31 @@ def test_two_projects_of_one_store(tmp_path: Path) -> None:
             tree.root.name, tmp_path / f"{tree.root.name}.out", directory=tree.root, store=store
         )
         assert_same_tree(tree.root, restored.path)
+
+
+@pytest.mark.usefixtures("clock_ahead")
+def test_what_another_backup_learned_meanwhile_is_believed_with_its_pack(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """X05: a backup that saves the cache while another one publishes does not believe in that one's files once
+    they are collected."""
+    tree, load = project_of(tmp_path), recognition.usable_cache
+    api.backup(directory=tree.root, name="first")
+    tree.file("train.py", b"print(2)\n")
+    loads = []
+
+    def beside_another(*words: object) -> StatCache:
+        loads.append(words)
+        if len(loads) == 1:  # the packs are listed, and now it asks what was saved
+            tree.file("new.py", b"new = 1\n")
+            api.backup(directory=tree.root, name="other")
+        return load(*words)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(recognition, "usable_cache", beside_another)
+        api.backup(directory=tree.root, name="second")
+    assert len(loads) == 2
+    tensortime.rm(["other"], directory=tree.root)
+    tensortime.gc(trash=True, directory=tree.root)
+    api.backup(directory=tree.root, name="third")
+    check(tree, "third")
