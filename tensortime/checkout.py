@@ -84,6 +84,26 @@ class Plan:
         small = sum(1 for item in self.items if item.mode != MODE_FOLDER and not is_meta(item.path))
         return small + sum(1 for entry in self.entries if entry.kind in (FILE, SYMLINK))
 
+    @cached_property
+    def has_twins(self) -> bool:
+        """Whether some paths differ in letter case or Unicode's forms only: many file systems take these for one."""
+        paths = {item.path for item in self.items} | self.manifest.entries.keys()
+        for path in self.manifest.entries:
+            above = RelPath(path.rpartition(b"/")[0])
+            while above and above not in paths:
+                paths.add(above)
+                above = RelPath(above.rpartition(b"/")[0])
+        return len({twin_of(path) for path in paths}) < len(paths)
+
+
+def twin_of(path: RelPath) -> str:
+    """What is equal for all paths that a file system may take for one."""
+    if path.isascii():
+        return path.decode().lower()
+    import unicodedata  # most projects need none of it
+
+    return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text_of(path)).casefold())
+
 
 def is_meta(path: bytes) -> bool:
     """Whether a path is `.tensortime` or below it."""
@@ -178,10 +198,15 @@ def build(
     admin = make_worktree(store, target, plan, partial)
     root = fsops.open_folder(partial)
     try:
-        # What git finds there already it does not make: two who make the same folder would get into each other's way.
-        make_folders(root, plan)
         with ThreadPoolExecutor(1, "tensortime") as pool:
+            # What git finds there already it does not make: two who make the same folder would get into each other's
+            # way. But a file it puts in the place of another one: where two names may be one, it comes first.
+            if not plan.has_twins:
+                make_folders(root, plan)
             written = pool.submit(check_out, store, admin, plan, partial)
+            if plan.has_twins:
+                wait_for(written, monitor)
+                make_folders(root, plan)
             placed = place_all(store, root, plan, how, monitor)
             check_small(root, plan, monitor, written)
         give_modes(root, plan)
@@ -224,6 +249,14 @@ def make_worktree(store: Store, target: Target, plan: Plan, partial: str) -> str
 def check_out(store: Store, admin: str, plan: Plan, partial: str) -> None:
     """Let git write the small files."""
     store.shadow.fill_worktree(admin, partial, plan.manifest.umask)
+
+
+def wait_for(written: Future[None], monitor: Monitor) -> None:
+    """Wait for git, which says nothing meanwhile: whoever watches sees that something happens. What it failed of."""
+    while not written.done():
+        monitor.advance(0, 0)
+        time.sleep(LOOK_SECONDS)
+    written.result()
 
 
 def make_folders(root: int, plan: Plan) -> None:

@@ -315,3 +315,40 @@ def test_a_disk_that_is_full_is_said(project: Path, tmp_path: Path) -> None:
             api.restore("wide", disk / "here", directory=project)
         assert "tensortime du" in str(caught.value.hint)
         assert os.listdir(disk) == []
+
+
+@pytest.mark.parametrize(
+    ("small", "large", "are_twins"),
+    [
+        (["a.py", "b.py"], [], False),
+        (["a.py", "A.py"], [], True),
+        (["model.BIN"], ["Model.bin"], True),
+        ([], ["a/x.bin", "A/y.bin"], True),
+        (["data"], ["Data/raw/x.bin"], True),
+        (["caf\u00e9", "cafe\u0301"], [], True),
+        (["STRASSE/a", "stra\u00dfe/b"], [], True),
+        (["caf\u00e9", "cafe"], [], False),
+    ],
+)
+def test_names_that_another_system_takes_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small: list[str], large: list[str], are_twins: bool
+) -> None:
+    """Where git would put a file in the place of one that is there already, it comes first: what is lost then shows."""
+    tree, before = Tree(tmp_path / "project"), []
+    for path in small:
+        tree.file(path, path.encode())
+    for path in large:
+        tree.file(path, size=LARGE)
+    api.backup(directory=tree.root, name="exp")
+    make_folders = checkout.make_folders
+
+    def noting(root: int, plan: checkout.Plan) -> None:
+        before.append(set(os.listdir(root)))
+        make_folders(root, plan)
+
+    monkeypatch.setattr(checkout, "make_folders", noting)
+    assert_same_tree(tree.root, api.restore("exp", directory=tree.root).path)
+    expected = {".git"}
+    if are_twins:
+        expected |= {".tensortime", *(path.partition("/")[0] for path in small)}
+    assert before == [expected]
