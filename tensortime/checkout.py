@@ -44,6 +44,8 @@ RESTORED_BITS = 0o1777
 """setuid and setgid are not given back: the bytes are the same, who may become whom is not ours to decide."""
 
 BATCH = 256
+MOST_LOOKS = 64
+"""Batches that are not there yet, before git is given time for more."""
 LOOK_SECONDS = 0.02
 """How long to wait for git where it has finished nothing meanwhile."""
 RECORD_BYTES = 1 << 16
@@ -383,8 +385,11 @@ def check_small(root: int, plan: Plan, monitor: Monitor, written: Future[None]) 
         is_done = written.done()
         if is_done:
             written.result()
-        later = []
-        for batch in waiting:
+        later: list[list[TreeItem]] = []
+        for number, batch in enumerate(waiting):
+            if not is_done and len(later) == MOST_LOOKS:
+                later = waiting[number:] + later  # what was not looked at comes first the next time
+                break
             # git writes about in this order: where the last is not there yet, hardly any of them is.
             if not is_done and not is_right(root, batch[-1]):
                 later.append(batch)

@@ -138,6 +138,8 @@ def decode_cache(data: bytes, store_id: str) -> StatCache:
     header = json.loads(data[BODY:start])
     if header["store"] != store_id:
         return StatCache()
+    if not isinstance(header["packs"], dict):
+        raise ValueError("no packs")
     end = start + header["files"] * RECORD.size
     names_end = end + header["names"]
     if not {*data[start + KEY.size : end : RECORD.size]} <= {SMALL_ID, LARGE_ID}:
