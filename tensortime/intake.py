@@ -186,14 +186,16 @@ class Outgrown(NamedTuple):
     file: FileStat
 
 
-def threads_for(files: Sequence[FileStat]) -> "contextlib.AbstractContextManager[ThreadPoolExecutor | None]":
+def threads_for(
+    files: Sequence[FileStat], count: int = THREADS
+) -> "contextlib.AbstractContextManager[ThreadPoolExecutor | None]":
     """The threads that read these files; None where one of them would get all, and where no thread can begin."""
     if len(files) < BATCH_FILES and sum(file.size for file in files) < BATCH_BYTES:
         return contextlib.nullcontext()
     try:
         from concurrent.futures import ThreadPoolExecutor  # 5 ms that a few small files need not pay
 
-        pool = ThreadPoolExecutor(LARGE_THREADS, "tensortime")
+        pool = ThreadPoolExecutor(count, "tensortime")
         pool.submit(int)
     except RuntimeError:  # Python ends (a backup that atexit calls), or the process may have no more of them
         return contextlib.nullcontext()
