@@ -25,7 +25,7 @@ from tensortime.errors import (
     StoreUnusable,
     message,
 )
-from tensortime.formats import META, Digest, RelPath, goes_into_git, text_of
+from tensortime.formats import META, Digest, RelPath, folders_above, goes_into_git, text_of
 from tensortime.history import Target, manifest_of, read_meta, run_of, skipped_in
 from tensortime.intake import THREADS, in_threads, read_bytes
 from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, Manifest, ManifestEntry
@@ -91,10 +91,7 @@ class Plan:
         """Whether some paths differ in letter case or Unicode's forms only: many file systems take these for one."""
         paths = {item.path for item in self.items} | self.manifest.entries.keys()
         for path in self.manifest.entries:
-            above = RelPath(path.rpartition(b"/")[0])
-            while above and above not in paths:
-                paths.add(above)
-                above = RelPath(above.rpartition(b"/")[0])
+            paths.update(folders_above(path))
         return len({twin_of(path) for path in paths}) < len(paths)
 
 
@@ -156,11 +153,8 @@ def check_paths(items: Sequence[TreeItem], manifest: Manifest) -> None:
             raise Damaged("the manifest is damaged: {path} is listed as a file in git", path=text_of(path))
         if entry.kind != SMALL and mode is not None and (entry.kind, mode) != (FOLDER, MODE_FOLDER):
             raise Damaged("the manifest is damaged: {path} is listed, and is in git", path=text_of(path))
-        above = path.rpartition(b"/")[0]
-        while above:
-            if modes.get(RelPath(above), MODE_FOLDER) != MODE_FOLDER:
-                raise Damaged("the manifest is damaged: {path} lies below a file", path=text_of(path))
-            above = above.rpartition(b"/")[0]
+        if any(modes.get(above, MODE_FOLDER) != MODE_FOLDER for above in folders_above(path)):
+            raise Damaged("the manifest is damaged: {path} lies below a file", path=text_of(path))
 
 
 def restore(

@@ -224,7 +224,7 @@ def write_atomic(
     folder = os.path.dirname(os.fsencode(path)) if staging is None else os.fsencode(staging)
     # tempfile would do the same, and take 5 ms to load.
     temporary = os.path.join(folder, b".tensortime-" + os.urandom(8).hex().encode())
-    fd = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = create_file(temporary, 0o600)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(data)
