@@ -52,6 +52,16 @@ def parse_digest(text: str) -> Digest:
     return Digest(text)
 
 
+def digest_of(raw: bytes) -> Digest:
+    """The digest with these 32 bytes."""
+    return Digest("blake3:" + raw.hex())
+
+
+def raw_of(digest: str) -> bytes:
+    """The 32 bytes of a digest."""
+    return bytes.fromhex(digest.removeprefix("blake3:"))
+
+
 def parse_oid(text: str) -> Oid:
     """Check a git object id; ValueError if it is none."""
     if not re.fullmatch(r"[0-9a-f]{40}", text):

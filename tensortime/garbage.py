@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tensortime.errors import Message, message
-from tensortime.formats import Digest, text_of
+from tensortime.formats import Digest, digest_of, text_of
 from tensortime.gitobjects import GitObjects, read_whole
 from tensortime.leftovers import Leftover, appended, find_leftovers, size_of, unowned
 from tensortime.packreader import PackDamaged
@@ -32,7 +32,6 @@ from tensortime.reach import (
     ObjectStat,
     Reach,
     Root,
-    digest_of,
     is_linked,
     read_reach,
 )

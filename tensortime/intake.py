@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from tensortime import fsops, statcache
 from tensortime.findings import FileStat
-from tensortime.formats import Digest, Oid, RelPath, text_of
+from tensortime.formats import Digest, Oid, RelPath, raw_of, text_of
 from tensortime.monitor import Meter, Monitor, OutOfTime
 from tensortime.packs import Kind, Packed, PackWriter, object_id, pack_object
 from tensortime.refusals import refusal
@@ -407,7 +407,7 @@ def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -
     key = key_of(info)
     if not (stored.settled and key.size == stored.size and is_settled(key, source.now_ns, LARGE_WINDOW_NS)):
         key = key._replace(mtime_ns=UNSETTLED)
-    identity = bytes.fromhex(stored.digest.removeprefix("blake3:"))
+    identity = raw_of(stored.digest)
     statcache.note(intake.learned, file.path, key, identity)
 
 

@@ -8,7 +8,7 @@ from tensortime import checkout, clearance, fsops, history
 from tensortime.commits import read_contents
 from tensortime.errors import StoreBusy
 from tensortime.folding import pack_sizes
-from tensortime.formats import META, RelPath, bytes_of
+from tensortime.formats import META, RelPath, bytes_of, raw_of
 from tensortime.history import Target
 from tensortime.ignoring import Rules
 from tensortime.monitor import Monitor
@@ -64,7 +64,7 @@ def learn(store: Store, target: Target, folder: str) -> None:
         if small is not None:
             note(files, one.path, key, small.oid)
         elif large is not None:
-            note(files, one.path, key, bytes.fromhex(large.digest.removeprefix("blake3:")))
+            note(files, one.path, key, raw_of(large.digest))
     newest = max((one.ctime_ns for one in found.files), default=0)
     with store.staging() as staging:
         if not goes_on(staging, newest):

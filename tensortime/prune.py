@@ -18,13 +18,13 @@ from tensortime import fsops, grace
 from tensortime.answers import GcReport
 from tensortime.condemned import Condemned, read_condemned, remove_condemned
 from tensortime.errors import GitFailed, Message, NoSpace, StoreBusy, TensorTimeError, message
-from tensortime.formats import Digest, bytes_of, text_of
+from tensortime.formats import Digest, bytes_of, raw_of, text_of
 from tensortime.garbage import Facts, GcPlan, Rewrite, disk_size, freed_by, is_trash, make_plan, read_facts
 from tensortime.gitobjects import GitObjects
 from tensortime.leftovers import Leftover
 from tensortime.monitor import Meter, Monitor
 from tensortime.packreader import Pack, PackDamaged
-from tensortime.reach import Root, node_of, read_reach, read_roots
+from tensortime.reach import Root, read_reach, read_roots
 from tensortime.repacking import copy_objects, pack_folder, remove_file, remove_pack, remove_shortcuts
 from tensortime.shadow import failure, ref_has_moved
 from tensortime.store import LOCK_WAIT, Store
@@ -154,12 +154,12 @@ def forget_condemned(store: Store, condemned: Condemned) -> Condemned:
     objects, sidecar = GitObjects(store.path(".shadow")), store.sidecar()
     blobs = frozenset(oid for oid in condemned.blobs if oid in objects)
     digests = frozenset(one for one in condemned.digests if os.path.lexists(sidecar.path_of(one)))
-    waiting = any(oid not in live for oid in blobs) or any(node_of(one) not in live for one in digests)
+    waiting = any(oid not in live for oid in blobs) or any(raw_of(one) not in live for one in digests)
     if not waiting:
         remove_condemned(store.folder)
     return Condemned(
         frozenset(oid for oid in blobs if oid in live),
-        frozenset(one for one in digests if node_of(one) in live),
+        frozenset(one for one in digests if raw_of(one) in live),
     )
 
 

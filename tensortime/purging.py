@@ -20,7 +20,17 @@ from tensortime.answers import PurgeReport
 from tensortime.census import commit_node
 from tensortime.condemned import Condemned, remove_condemned, write_condemned
 from tensortime.errors import Damaged, GitFailed, StoreBusy
-from tensortime.formats import META, Digest, RelPath, bytes_of, decode_path, is_under, parse_digest, text_of
+from tensortime.formats import (
+    META,
+    Digest,
+    RelPath,
+    bytes_of,
+    decode_path,
+    is_under,
+    parse_digest,
+    raw_of,
+    text_of,
+)
 from tensortime.garbage import extra_tips
 from tensortime.gitobjects import GitObjects, Unreadable
 from tensortime.manifest import escape_pattern
@@ -322,7 +332,7 @@ def rewrite(
         if tip in reach.inner:
             work.commit(tip)
     size = sum(reach.packed.get(blob, 0) for blob in work.blobs)
-    size += reach.held_bytes(bytes.fromhex(digest.removeprefix("blake3:")) for digest in work.digests)
+    size += reach.held_bytes(raw_of(digest) for digest in work.digests)
     changed_commits = sum(old != new for old, new in work.commits.items())
     report = PurgeReport(
         tuple(text_of(path) for path in paths),

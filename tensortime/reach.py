@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 from tensortime import fsops
 from tensortime.errors import GitFailed
-from tensortime.formats import META, Digest, bytes_of, text_of
+from tensortime.formats import META, Digest, bytes_of, digest_of, text_of
 from tensortime.history import EXPERIMENTS, PINS, TAGS, TRASH
 from tensortime.packs import FOLDER, Kind, decode_tree, object_id
 from tensortime.shadow import NO_OID, ObjectList, Shadow
@@ -202,16 +202,6 @@ class Reach:
 def is_linked(stored: ObjectStat | None) -> bool:
     """Whether an object is another file too."""
     return stored is not None and stored.links > 1
-
-
-def digest_of(node: bytes) -> Digest:
-    """The digest of an object's node."""
-    return Digest(f"blake3:{node.hex()}")
-
-
-def node_of(digest: Digest) -> bytes:
-    """The node of an object."""
-    return bytes.fromhex(digest.removeprefix("blake3:"))
 
 
 def closure(

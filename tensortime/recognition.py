@@ -11,7 +11,7 @@ from functools import cached_property
 from tensortime import hardlinks
 from tensortime.findings import FileStat
 from tensortime.folding import pack_sizes
-from tensortime.formats import RelPath, is_under
+from tensortime.formats import RelPath, digest_of, is_under
 from tensortime.intake import Intake, Source
 from tensortime.packreader import PackDamaged, PackIndex
 from tensortime.policy import Route, route
@@ -24,7 +24,6 @@ from tensortime.statcache import (
     StatCache,
     cache_name,
     confirmed,
-    digest_of,
     has_key,
     identity_in,
     is_large,

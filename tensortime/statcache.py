@@ -17,7 +17,7 @@ from typing import NamedTuple, NewType
 
 from blake3 import blake3
 
-from tensortime.formats import Digest, RelPath
+from tensortime.formats import RelPath
 from tensortime.fsops import read_file, write_atomic
 
 MAGIC = b"tensortime stat cache 1\n"
@@ -103,11 +103,6 @@ class StatCache:
 def is_settled(key: StatKey, now_ns: int, window_ns: int) -> bool:
     """Whether a file with this stat, read at `now_ns`, can be recognised by its stat later."""
     return max(key.mtime_ns, key.ctime_ns) < now_ns - window_ns
-
-
-def digest_of(identity: bytes) -> Digest:
-    """The digest of a large file's raw identity."""
-    return Digest("blake3:" + identity.hex())
 
 
 def cache_name(project: str) -> str:

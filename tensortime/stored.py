@@ -10,7 +10,7 @@ from tensortime import history
 from tensortime.commits import contents_of
 from tensortime.differences import Side
 from tensortime.errors import Damaged
-from tensortime.formats import META, Digest, Oid, RelPath, bytes_of, covering, text_of
+from tensortime.formats import META, Digest, Oid, RelPath, bytes_of, covering, raw_of, text_of
 from tensortime.manifest import FILE, SMALL, SYMLINK, Manifest
 from tensortime.outcome import OUTPUTS, rewritten_in
 from tensortime.packages import decode_packages
@@ -85,7 +85,9 @@ class Stored:
             contents, run = contents_of(tree, self.meta), history.run_of(self.meta)
             facts = history.read_facts(shadow, target.commit)
         files = {path: (one.oid, one.size, one.permissions) for path, one in contents.small.items()}
-        large = {path: (raw(one.digest), one.size, one.permissions) for path, one in contents.large.items()}
+        large = {
+            path: (raw_of(one.digest), one.size, one.permissions) for path, one in contents.large.items()
+        }
         links = {path: (one.oid, one.target) for path, one in contents.links.items()}
         folders = {path: (one.permissions, one.empty) for path, one in contents.folders.items()}
         items = items_of({**files, **large}, links, folders, self.manifest.umask)
@@ -134,11 +136,6 @@ def of_backups(store: Store, target: history.Target, other: history.Target) -> t
     if told:
         same = {line for line in same if line.partition(b"\t")[2] not in told}
     return a.state(same), b.state(same)
-
-
-def raw(digest: str) -> bytes:
-    """The 32 bytes of a digest."""
-    return bytes.fromhex(digest.removeprefix("blake3:"))
 
 
 def left_out_of(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from tensortime import fsops
 from tensortime.errors import Damaged, UnsupportedFormat
 from tensortime.experiments import Experiment
-from tensortime.formats import META, text_of
+from tensortime.formats import META, raw_of, text_of
 from tensortime.inventory import (
     ExperimentUsage,
     PathUsage,
@@ -26,7 +26,6 @@ from tensortime.reach import (
     WORKTREE,
     Reach,
     Root,
-    node_of,
     read_reach,
 )
 from tensortime.shadow import Shadow
@@ -197,7 +196,7 @@ def large_paths(shadow: Shadow, reach: Reach, nodes: set[bytes]) -> Iterator[tup
             continue
         for entry in manifest.large():
             if entry.digest is not None:
-                yield entry.path, node_of(entry.digest)
+                yield entry.path, raw_of(entry.digest)
 
 
 def worktrees_of(folders: Iterable[Restored], names: Iterable[str]) -> tuple[Restored, ...]:

@@ -16,6 +16,7 @@ from builders import Tree, user_git
 from stores import Bulk, forge, thousand
 
 import tensortime
+from tensortime.formats import digest_of, raw_of
 from tensortime.reach import (
     EXPERIMENT,
     OTHER,
@@ -25,8 +26,6 @@ from tensortime.reach import (
     WORKTREE,
     Reach,
     Root,
-    digest_of,
-    node_of,
     read_reach,
 )
 from tensortime.store import Store, open_store
@@ -210,7 +209,7 @@ def test_sizes_are_those_on_disk(tmp_path: Path) -> None:
     os.link(path, tmp_path / "p" / "linked.bin")
     reach = read_reach(store)
     blocks = {digest: os.stat(store.sidecar().path_of(digest)).st_blocks * 512 for digest in (linked, big)}
-    nodes = [node_of(linked), node_of(big)]
+    nodes = [raw_of(linked), raw_of(big)]
     assert reach.held_bytes(nodes) == sum(blocks.values())
     assert reach.freed_bytes(nodes) == blocks[big]
     packs = sum(path.stat().st_size for path in Path(store.path(".shadow", "objects", "pack")).glob("*.pack"))
