@@ -265,7 +265,7 @@ def copy_in(fd: int, target: int, size: int, room: Room, advance: Advance | None
     on_disk = min(size, os.fstat(fd).st_blocks * 512)
     room.take(on_disk)
     try:
-        done = fsops.copy_bytes(fd, target, size, hasher, advance)
+        done = fsops.copy_bytes(fd, target, size, hasher, advance, will_sync=True)
     except BaseException:
         room.give_back(on_disk)
         raise

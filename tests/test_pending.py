@@ -31,7 +31,7 @@ class Gate:
         self.patch = patch
         patch.setattr(fsops, "copy_bytes", self.pass_through)
 
-    def pass_through(self, source: int, target: int, size: int, *rest: object) -> int:
+    def pass_through(self, source: int, target: int, size: int, *rest: object, **options: bool) -> int:
         """Copy once it is open; at once for whom the gate is not."""
         if threading.current_thread().name == "tensortime-backlog":
             self.niceness = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
@@ -39,7 +39,7 @@ class Gate:
             while threading.current_thread() is not self.passes:
                 if self.opened.wait(0.01):
                     break
-        return self.copy(source, target, size, *rest)  # type: ignore[arg-type]
+        return self.copy(source, target, size, *rest, **options)  # type: ignore[arg-type]
 
 
 @pytest.fixture

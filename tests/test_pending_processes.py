@@ -30,7 +30,7 @@ from tensortime import fsops
 
 gate, free, real = os.environ["GATE"], int(os.environ["FREE"]), fsops.copy_bytes
 
-def copy(source, target, size, hasher, advance):
+def copy(source, target, size, hasher, advance, **options):
     global free
     free -= 1
     if threading.current_thread().name == "tensortime-backlog" and free < 0:
@@ -38,7 +38,7 @@ def copy(source, target, size, hasher, advance):
         while not os.path.exists(gate):
             advance(0)
             time.sleep(0.01)
-    return real(source, target, size, hasher, advance)
+    return real(source, target, size, hasher, advance, **options)
 
 def wait_for(end):
     while not os.path.exists(gate + end):

@@ -270,7 +270,7 @@ def test_a_hard_link_across_disks_is_a_copy(tmp_path: Path, other_disk: Path) ->
     tree.file("tensortime.toml", HARDLINK)
     listener = Listener()
 
-    def no_copy(*_: object) -> int:
+    def no_copy(*_: object, **__: object) -> int:
         heard.extend(listener.lines)
         raise OSError(5, "stopped by the test")
 
@@ -294,6 +294,40 @@ def test_a_hard_link_out_of_the_disk_is_refused(tmp_path: Path, other_disk: Path
         api.restore("exp", other_disk / "out", directory=tree.root, link="hardlink")
     assert "--link auto" in str(caught.value.hint)
     assert not list(other_disk.iterdir())
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="the system has no such call")
+def test_the_disk_works_while_a_large_file_comes_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All but the rest of a step is handed to the disk before the sync; a restore, which does not sync, hands over nothing."""
+    size = 2 * fsops.WRITEBACK + LARGE
+    tree = Tree(tmp_path / "project").file("model.bin", size=size)
+    steps: list[tuple[int, int] | str] = []
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda _fd, start, length, _advice: steps.append((start, length))
+    )
+    monkeypatch.setattr(fsops, "clone", lambda *_: False)
+    monkeypatch.setattr(fsops, "sync_file", lambda _fd: steps.append("sync"))
+    api.backup(directory=tree.root, name="exp")
+    first = steps.index((0, fsops.WRITEBACK))
+    assert steps[first : first + 3] == [(0, fsops.WRITEBACK), (fsops.WRITEBACK, fsops.WRITEBACK), "sync"]
+    steps.clear()
+    api.restore("exp", directory=tree.root)
+    assert set(steps) == {"sync"}
+
+
+def test_a_disk_that_takes_no_advice_gets_the_bytes_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sync does all of it."""
+    tree = Tree(tmp_path / "project").file("model.bin", size=fsops.WRITEBACK + LARGE)
+
+    def refuse(*_: object) -> None:
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(os, "posix_fadvise", refuse, raising=False)
+    report = api.backup(directory=tree.root, name="exp")
+    assert not report.skipped
+    assert_same_tree(tree.root, api.restore("exp", directory=tree.root).path)
 
 
 @pytest.mark.parametrize("harm", ["truncated", "longer", "a folder", "a symlink", "deleted"])
@@ -362,7 +396,7 @@ def test_a_moved_or_touched_file_is_not_copied(
     (tree.root / "again.bin").unlink()
     tree.file("again.bin", size=LARGE)
 
-    def no_copy(*_: object) -> int:
+    def no_copy(*_: object, **__: object) -> int:
         raise AssertionError("a copy")
 
     with monkeypatch.context() as patch:

@@ -163,9 +163,9 @@ def test_a_large_copy_is_announced(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     listener, heard = Listener(), list[str]()
     copy = fsops.copy_bytes
 
-    def listen(*words: object) -> int:
+    def listen(*words: object, **options: bool) -> int:
         heard.extend(line for line in listener.lines if "copying" in line and line not in heard)
-        return copy(*words)  # type: ignore[arg-type]
+        return copy(*words, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(fsops, "copy_bytes", listen)
     api.backup(directory=tree.root, monitor=listener)
