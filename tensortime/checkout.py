@@ -9,13 +9,11 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 
 from tensortime import fsops, hardlinks
-from tensortime.cycles import no_cycle_search
 from tensortime.destination import discard, refuse_taken, remove_stale
 from tensortime.errors import (
     Damaged,
@@ -23,21 +21,21 @@ from tensortime.errors import (
     NoSpace,
     StoreBusy,
     StoreUnusable,
-    message,
 )
-from tensortime.formats import META, Digest, RelPath, folders_above, goes_into_git, text_of
-from tensortime.history import Target, manifest_of, read_meta, run_of, skipped_in
+from tensortime.formats import Digest, RelPath, text_of
+from tensortime.history import Target
 from tensortime.intake import THREADS, in_threads, read_bytes
-from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, Manifest, ManifestEntry
+from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, ManifestEntry
 from tensortime.monitor import Meter, Monitor
 from tensortime.packs import Kind, object_id
+from tensortime.plans import Plan, make_plan
 from tensortime.project import read_record
-from tensortime.reports import RestoreReport, Skipped
+from tensortime.reports import RestoreReport
 from tensortime.shadow import TreeItem
 from tensortime.sidecar import HARDLINK, POINTING, Sidecar, place_object
 from tensortime.sidecar import SYMLINK as BY_SYMLINK
 from tensortime.store import LOCK_WAIT, Store
-from tensortime.trees import MODE_FILE, MODE_FOLDER, MODE_LINK, MODE_PROGRAM
+from tensortime.trees import MODE_FOLDER, MODE_LINK
 from tensortime.worktrees import PARTIAL, claimed, link_worktree, mend_worktrees, write_marker
 
 RESTORED_BITS = 0o1777
@@ -52,109 +50,6 @@ RECORD_BYTES = 1 << 16
 """What git's record of a worktree takes at least."""
 
 LINKS = ("auto", "reflink", "copy", "hardlink", "symlink")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a restore puts where, checked before anything is written."""
-
-    items: Sequence[TreeItem]
-    """Paths that git checks out, `.tensortime/` included."""
-    manifest: Manifest
-    skipped: tuple[Skipped, ...]
-    """What the backup should have held and could not."""
-
-    @property
-    def changed(self) -> tuple[str, ...]:
-        """The files that changed while they were backed up."""
-        return tuple(text_of(entry.path) for entry in self.entries if entry.changed)
-
-    @cached_property
-    def entries(self) -> Sequence[ManifestEntry]:
-        """The manifest's entries by path: folders before what is in them."""
-        return [self.manifest.entries[path] for path in sorted(self.manifest.entries)]
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes of all files."""
-        small = sum(item.size for item in self.items if item.mode != MODE_LINK and not is_meta(item.path))
-        return small + sum(entry.size or 0 for entry in self.manifest.large())
-
-    @cached_property
-    def files(self) -> int:
-        """How many files, links included."""
-        small = sum(1 for item in self.items if item.mode != MODE_FOLDER and not is_meta(item.path))
-        return small + sum(1 for entry in self.entries if entry.kind in (FILE, SYMLINK))
-
-    @cached_property
-    def has_twins(self) -> bool:
-        """Whether some paths differ in letter case or Unicode's forms only: many file systems take these for one."""
-        paths = {item.path for item in self.items} | self.manifest.entries.keys()
-        for path in self.manifest.entries:
-            paths.update(folders_above(path))
-        return len({twin_of(path) for path in paths}) < len(paths)
-
-
-def twin_of(path: RelPath) -> str:
-    """What is equal for all paths that a file system may take for one."""
-    if path.isascii():
-        return path.decode().lower()
-    import unicodedata  # most projects need none of it
-
-    return unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text_of(path)).casefold())
-
-
-def is_meta(path: bytes) -> bool:
-    """Whether a path is `.tensortime` or below it."""
-    return path == META or path.startswith(META + b"/")
-
-
-@no_cycle_search()
-def read_plan(store: Store, target: Target) -> Plan:
-    """A backup's paths, without asking whether all of it can come back."""
-    items = store.shadow.tree(target.commit)
-    meta = read_meta(store.shadow, items)
-    manifest = manifest_of(meta)
-    check_paths(items, manifest)
-    return Plan(items, manifest, skipped_in(run_of(meta)))
-
-
-def make_plan(store: Store, target: Target) -> Plan:
-    """Read a backup and check that it can come back whole; Damaged names the first path that cannot."""
-    plan = read_plan(store, target)
-    sidecar = store.sidecar()
-    for entry in plan.manifest.entries.values():
-        if (
-            entry.digest is not None
-            and entry.size is not None
-            and not sidecar.holds(entry.digest, entry.size)
-        ):
-            raise Damaged(
-                "{experiment} cannot come back whole: the bytes of {path} are missing or damaged ({digest})",
-                experiment=target.experiment.name,
-                path=text_of(entry.path),
-                digest=entry.digest,
-                hint=message("restore {name} --path … gives the other files", name=target.experiment.name),
-            )
-    return plan
-
-
-def check_paths(items: Sequence[TreeItem], manifest: Manifest) -> None:
-    """Damaged where a tree and its manifest cannot both be put into one folder, or reach for what is not theirs."""
-    modes = {item.path: item.mode for item in items}
-    for path in modes:
-        if not goes_into_git(path):
-            raise Damaged("a tree in the store is not ours: it holds {path}", path=text_of(path))
-    for entry in manifest.entries.values():
-        path, mode = entry.path, modes.get(entry.path)
-        if is_meta(path) or b".git" in path.split(b"/"):
-            raise Damaged("the manifest is damaged: {path} is not the project's", path=text_of(path))
-        if entry.kind == SMALL and mode not in (MODE_FILE, MODE_PROGRAM):
-            raise Damaged("the manifest is damaged: {path} is listed as a file in git", path=text_of(path))
-        if entry.kind != SMALL and mode is not None and (entry.kind, mode) != (FOLDER, MODE_FOLDER):
-            raise Damaged("the manifest is damaged: {path} is listed, and is in git", path=text_of(path))
-        if any(modes.get(above, MODE_FOLDER) != MODE_FOLDER for above in folders_above(path)):
-            raise Damaged("the manifest is damaged: {path} lies below a file", path=text_of(path))
 
 
 def restore(
@@ -361,7 +256,7 @@ def give_modes(root: int, plan: Plan) -> None:
     for entry in reversed(plan.entries):
         if entry.mode is not None and entry.kind in (SMALL, FOLDER):
             with parent_of(root, entry.path, plan.manifest.umask) as (folder, name):
-                fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+                fd = fsops.open_unfollowed(name, folder)
                 try:
                     os.fchmod(fd, entry.mode & RESTORED_BITS)
                 finally:
@@ -409,7 +304,7 @@ def is_right(root: int, item: TreeItem) -> bool:
         # From the open folder: with the folder's own path in front, the longest paths are too long for the kernel.
         if item.mode == MODE_LINK:
             return object_id(Kind.BLOB, os.readlink(item.path, dir_fd=root)) == item.oid
-        fd = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=root)
+        fd = fsops.open_unfollowed(item.path, root)
     except (FileNotFoundError, NotADirectoryError):
         return False
     try:

@@ -24,7 +24,7 @@ from tensortime import fsops
 from tensortime.answers import ExportReport
 from tensortime.bundle import FILES, HEADER, HISTORY, OBJECTS, README, BundleWriter, create_bundle, kind_of
 from tensortime.census import commit_node
-from tensortime.checkout import RESTORED_BITS, Plan, read_plan
+from tensortime.checkout import RESTORED_BITS
 from tensortime.errors import Damaged, NoSpace, StoreUnusable, TargetExists
 from tensortime.formats import META, Digest, Oid, bytes_of, encode_path, iso_time, text_of
 from tensortime.gitobjects import GitObjects, Unreadable
@@ -33,6 +33,7 @@ from tensortime.manifest import FILE, FOLDER, SYMLINK, plain_mode
 from tensortime.messages import Translator
 from tensortime.monitor import Monitor
 from tensortime.packs import Kind, PackWriter, decode_tree, pack_object
+from tensortime.plans import Plan, read_plan
 from tensortime.shadow import TreeItem
 from tensortime.sidecar import check_digest
 from tensortime.store import Store

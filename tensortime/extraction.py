@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from tensortime import fsops
 from tensortime.checkout import (
     RESTORED_BITS,
-    Plan,
-    is_meta,
     parent_of,
     place_large,
     place_plain,
-    read_plan,
     watch_links,
 )
 from tensortime.destination import refuse_inside_store
@@ -35,6 +32,7 @@ from tensortime.history import Target
 from tensortime.manifest import FILE, FOLDER, SYMLINK, ManifestEntry, plain_mode
 from tensortime.monitor import Monitor
 from tensortime.packs import Kind, object_id
+from tensortime.plans import Plan, is_meta, read_plan
 from tensortime.reports import RestoreReport
 from tensortime.shadow import TreeItem
 from tensortime.sidecar import POINTING

@@ -54,17 +54,19 @@ class Hasher(Protocol):
         """Take more bytes."""
 
 
-def open_regular(path: Path, dir_fd: int | None = None) -> int:
-    """Open a regular file for reading: never through a link, never waiting for the other end of a FIFO.
+def open_unfollowed(path: Path, dir_fd: int | None = None) -> int:
+    """Open for reading what has this very name: never through a link (ELOOP), never waiting for the other end of a FIFO."""
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
 
-    OSError with ELOOP for a link and EINVAL ("not a regular file") for anything else.
-    """
+
+def open_regular(path: Path, dir_fd: int | None = None) -> int:
+    """As `open_unfollowed`, a regular file; OSError EINVAL ("not a regular file") for anything else."""
     return open_with_stat(path, dir_fd)[0]
 
 
 def open_with_stat(path: Path, dir_fd: int | None = None) -> tuple[int, os.stat_result]:
     """As `open_regular`, with what `fstat` says of the file."""
-    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=dir_fd)
+    fd = open_unfollowed(path, dir_fd)
     info = os.fstat(fd)
     if not stat.S_ISREG(info.st_mode):
         os.close(fd)

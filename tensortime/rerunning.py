@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tensortime import checkout, extraction, history, isolation, running
+from tensortime import checkout, extraction, history, isolation, plans, running
 from tensortime.errors import Message, TargetExists, TensorTimeError, UsageError, message
 from tensortime.experiments import SUBMITTED
 from tensortime.formats import text_of
@@ -212,7 +212,7 @@ def place_late(again: Repetition, monitor: Monitor) -> None:
     if not late:
         return
     with store.in_use():
-        plan = checkout.read_plan(store, asked)
+        plan = plans.read_plan(store, asked)
         selection = extraction.Selection(
             [item for item in plan.items if item.path in late],
             [entry for entry in plan.entries if entry.path in late],

@@ -16,6 +16,7 @@ from tensortime.outcome import OUTPUTS, rewritten_in
 from tensortime.packages import decode_packages
 from tensortime.packs import Kind, object_id
 from tensortime.pairs import State, items_of, output_folders
+from tensortime.plans import is_meta
 from tensortime.shadow import Shadow, tree_item
 from tensortime.store import Store
 
@@ -194,11 +195,6 @@ def changed_paths(shadow: Shadow, old: Oid, new: Oid, manifest: Manifest) -> set
 def manifest_at(shadow: Shadow, commit: Oid) -> Manifest:
     """The manifest of a backup."""
     return history.manifest_of(history.read_meta(shadow, shadow.tree(commit, META)))
-
-
-def is_meta(path: bytes) -> bool:
-    """Whether a path is one of those that each backup writes itself."""
-    return path.startswith(META + b"/")
 
 
 def outside_git(manifest: Manifest) -> dict[RelPath, object]:

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 from tensortime import history
 from tensortime.bundle import HISTORY, BundleReader
-from tensortime.checkout import check_paths
 from tensortime.errors import Damaged, NoSpace
 from tensortime.formats import META, Oid, parse_path, text_of
 from tensortime.manifest import ManifestEntry
 from tensortime.packs import Kind, PackWriter, decode_tree, encode_tree, object_id, pack_object
+from tensortime.plans import check_paths
 from tensortime.shadow import TreeItem, parse_commit
 from tensortime.sidecar import NoRoom
 from tensortime.trailers import BackupFacts, decode_message

@@ -41,7 +41,7 @@ LAYERS = """
     publication  census  reading  repacking  leftovers  salvage
     ongoing  overlooked  beginning
     commits  destination  reach  trash  selection  roster
-    intake  worktrees  session  language  query
+    intake  worktrees  session  language  query  plans
     history  project  scan  hardlinks  comparison  retention  outcome
     walk  recipe  statsums
     glances

@@ -15,7 +15,7 @@ from builders import Entry, Tree, assert_same_tree, noise, snapshot_of
 from mounts import small_tmpfs
 from stores import Row, forge
 
-from tensortime import api, checkout
+from tensortime import api, checkout, plans
 from tensortime.errors import Damaged, NoSpace, TargetExists, TensorTimeError
 
 LARGE = 2 << 20
@@ -140,7 +140,7 @@ def test_nothing_is_written_through_a_link(
     victim = Tree(project.parent / "victim").file("kept", b"as it was").root
     forge(project, "evil", [row(project, "a/x")], files={b"a": os.fsencode(victim)}, modes={b"a": 0o120000})
     if not checked:
-        monkeypatch.setattr(checkout, "check_paths", lambda *_: None)
+        monkeypatch.setattr(plans, "check_paths", lambda *_: None)
     out = project.parent / "out"
     with pytest.raises(Damaged) if checked else contextlib.suppress(TensorTimeError):
         api.restore("evil", out, paths=paths, directory=project)
@@ -342,7 +342,7 @@ def test_names_that_another_system_takes_for_one(
     api.backup(directory=tree.root, name="exp")
     make_folders = checkout.make_folders
 
-    def noting(root: int, plan: checkout.Plan) -> None:
+    def noting(root: int, plan: plans.Plan) -> None:
         before.append(set(os.listdir(root)))
         make_folders(root, plan)
 
