@@ -65,7 +65,7 @@ SECRET_RULE = "built-in (secret)"
 
 
 NAMED = REPOSITORIES | LEFTOVERS | SECRETS | {META}
-
+"""The names that a built-in rule lists one by one."""
 
 SPECIAL_FIRST = frozenset(name[0] for name in (*NAMED, *SECRET_STARTS))
 """The first bytes of the names that a built-in rule can speak about, but for those that end as SECRET_END."""

@@ -7,6 +7,7 @@ typer as it was typed, and what is said about it is typer's.
 import gc
 from typing import Any
 
+from tensortime.cycles import no_cycle_search
 from tensortime.verbs import VERBS
 
 TYPED_MOST = ("backup", "restore", "log", "show", "diff", "run")
@@ -77,11 +78,10 @@ def answer(typed: list[str]) -> int | None:
     if understood is None:
         return None
     # Nothing that is loaded here is garbage: not to look for any saves a tenth of the time.
-    gc.disable()
-    from tensortime import commands
+    with no_cycle_search():
+        from tensortime import commands
 
-    gc.freeze()
-    gc.enable()
+        gc.freeze()
     arguments, values = understood
     second = arguments[1] if len(arguments) > 1 else None
     get = values.get

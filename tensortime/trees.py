@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -123,8 +124,13 @@ def lay_out(contents: Contents) -> Layout:
             odd = None if permissions in plain else permissions
             entries[path] = ManifestEntry(path, SMALL, odd, changed=changed, link=link)
     git = rows_of(
-        (path, MODE_PROGRAM if small.permissions & 0o100 else MODE_FILE, small.oid)
-        for path, small in contents.small.items()
+        chain(
+            (
+                (path, MODE_PROGRAM if small.permissions & 0o100 else MODE_FILE, small.oid)
+                for path, small in contents.small.items()
+            ),
+            ((path, MODE_LINK, link.oid) for path, link in contents.links.items() if link.oid is not None),
+        )
     )
     for path, large in contents.large.items():
         mode = None if large.permissions == 0o666 & ~umask else large.permissions
@@ -132,10 +138,7 @@ def lay_out(contents: Contents) -> Layout:
             path, FILE, mode, large.size, large.digest, large.mtime_ns, None, large.changed, large.link
         )
     for path, symlink in contents.links.items():
-        if symlink.oid is not None:
-            above, _, name = path.rpartition(b"/")
-            git[above].append(TreeEntry(MODE_LINK, name, symlink.oid))
-        else:
+        if symlink.oid is None:
             entries[path] = ManifestEntry(path, SYMLINK, target=symlink.target)
     for path, folder in contents.folders.items():
         odd = folder.permissions != 0o777 & ~umask
