@@ -96,6 +96,7 @@ def experiment_ref(name: ExperimentName) -> str:
     return EXPERIMENTS + name
 
 
+@no_cycle_search()
 def read_catalog(shadow: Shadow) -> Catalog:
     """All experiments, in one git process."""
     with damaged_list():
@@ -105,11 +106,10 @@ def read_catalog(shadow: Shadow) -> Catalog:
     damaged = [
         DamagedRef(name, "the ref is empty or broken") for name in listed.broken if EXPERIMENTS in name
     ]
-    with no_cycle_search():
-        for ref in listed.refs:
-            if ref.name.startswith(EXPERIMENTS):
-                read = read_experiment(ref, tags.get(ref.name.removeprefix(EXPERIMENTS), ()))
-                (found if isinstance(read, Experiment) else damaged).append(read)  # type: ignore[arg-type]
+    for ref in listed.refs:
+        if ref.name.startswith(EXPERIMENTS):
+            read = read_experiment(ref, tags.get(ref.name.removeprefix(EXPERIMENTS), ()))
+            (found if isinstance(read, Experiment) else damaged).append(read)  # type: ignore[arg-type]
     found.sort(key=lambda one: (one.time_ns, one.name), reverse=True)
     return Catalog(tuple(found), tuple(damaged))
 
