@@ -23,7 +23,12 @@ from enum import IntEnum
 from functools import cache
 from io import BufferedRandom, FileIO
 from itertools import count, islice
-from typing import NamedTuple, Protocol, Self, cast
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, cast
+
+from tensortime.fsops import begin_writeback
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Data = bytes | bytearray | memoryview
 Sync = Callable[[int], None]
@@ -213,10 +218,20 @@ def encode_commit(
     return b"\n".join([*lines, b"author " + when, b"committer " + when, b"", message])
 
 
+class Full(NamedTuple):
+    """A pack to which nothing is added any more, and its idx that is still empty."""
+
+    pack: BufferedRandom
+    idx: BufferedRandom
+    oids: list[bytes]
+    offsets: "array.array[int]"
+    crcs: "array.array[int]"
+
+
 class PackWriter:
     """Streams objects into packs of at most `limit` bytes (or one object) and publishes them all at once.
 
-    One thread uses it. Until `finish` all lies in the staging folder, on the same file system: a crash leaves
+    One thread uses it; a pack that is full is completed by another while it goes on. Until `finish` all lies in the staging folder, on the same file system: a crash leaves
     `tmp_pack_*` and `tmp_idx_*` there, nothing else. As a context manager it removes these too, unless
     `finish` was reached. After an error in `add` or `finish` it has aborted: half an entry cannot be taken
     back. `fsync` makes an open file durable, which `os.fsync` does not everywhere (macOS).
@@ -237,7 +252,9 @@ class PackWriter:
         self._open: BufferedRandom | None = None
         self._end = 0  # of the open pack: where its next entry goes
         self._offsets, self._crcs = array.array("Q"), array.array("I")
+        self._begun = 0  # up to here the open pack was handed to the disk
         self._sealed: list[tuple[str, BufferedRandom, BufferedRandom]] = []  # name, pack, idx
+        self._sealing: Future[None] | None = None  # the newest of the packs that are completed by a thread
         self._staged: list[BufferedRandom] = []
         self._closed = False
 
@@ -267,7 +284,8 @@ class PackWriter:
             return False
         size = sum(map(len, packed.entry))
         try:
-            self._pack_with_room(size).writelines(packed.entry)
+            pack = self._pack_with_room(size)
+            pack.writelines(packed.entry)
         except BaseException:
             self.abort()
             raise
@@ -275,6 +293,7 @@ class PackWriter:
         self._offsets.append(self._end)
         self._crcs.append(packed.crc)
         self._end += size
+        self._begun = begin_writeback(pack.fileno(), self._begun, self._end - BUFFER)
         self.objects += 1
         self.bytes += size
         return True
@@ -287,8 +306,9 @@ class PackWriter:
         """
         self._check_open()
         with self:  # an error aborts
+            self._wait_for_seal()
             if self._open:
-                self._seal(self._open)
+                self._seal(self._close_pack(self._open))
             for name, pack, _ in self._sealed:
                 os.replace(pack.name, os.path.join(self._pack_folder, f"{name}.pack"))
             for name, _, index in self._sealed:
@@ -304,6 +324,8 @@ class PackWriter:
             return
         self._closed = True
         self._seen.clear()
+        with suppress(Exception):  # of a pack that nobody wants any more
+            self._wait_for_seal()
         for file in self._staged:  # what cannot be removed is left to the sweep of the staging folder
             with suppress(OSError):
                 file.close()
@@ -324,30 +346,57 @@ class PackWriter:
     def _pack_with_room(self, size: int) -> BufferedRandom:
         """Return the open pack, or a new one if `size` more bytes and the trailer would cross the limit."""
         if self._open and self._end + size + OID_SIZE > self._limit:
-            self._seal(self._open)
+            self._seal_beside(self._open)
         if not self._open:
-            self._open = self._stage("tmp_pack_")
+            self._open, self._begun = self._stage("tmp_pack_"), 0
             self._end = self._open.write(PACK_HEADER.pack(b"PACK", 2, 0))  # the count comes at the end
         return self._open
 
-    def _seal(self, pack: BufferedRandom) -> None:
-        """Complete the open pack and write its idx; both are durable then, and still staged."""
+    def _seal_beside(self, pack: BufferedRandom) -> None:
+        """Let a thread complete the open pack: to hash and sync a full one takes as long as to read what is in the next.
+
+        One at a time, so that what went wrong is known before a whole pack more is written.
+        """
+        self._wait_for_seal()
+        from concurrent.futures import ThreadPoolExecutor  # what most writers, of one pack, need not pay
+
+        closed = self._close_pack(pack)
+        thread = ThreadPoolExecutor(1, "tensortime-seal")
+        try:
+            self._sealing = thread.submit(self._seal, closed)
+            thread.shutdown(wait=False)
+        except RuntimeError:  # Python ends, or the process may have no more threads
+            self._seal(closed)
+
+    def _wait_for_seal(self) -> None:
+        """Wait until no thread completes a pack; raises what that failed of."""
+        sealing, self._sealing = self._sealing, None
+        if sealing:
+            sealing.result()
+
+    def _close_pack(self, pack: BufferedRandom) -> Full:
+        """Take the open pack, to which nothing is added any more."""
         objects = len(self._offsets)
+        oids = list(islice(self._seen, len(self._seen) - objects, None))
+        full = Full(pack, self._stage("tmp_idx_"), oids, self._offsets, self._crcs)
+        self._open, self._offsets, self._crcs = None, array.array("Q"), array.array("I")
+        return full
+
+    def _seal(self, full: Full) -> None:
+        """Complete a pack that was closed and write its idx; both are durable then, and still staged."""
+        pack, index = full.pack, full.idx
         pack.seek(0)
-        pack.write(PACK_HEADER.pack(b"PACK", 2, objects))
+        pack.write(PACK_HEADER.pack(b"PACK", 2, len(full.oids)))
         # The trailer covers the count in front, so all is read again, from the page cache: 0.07 s for 100 MB.
         pack.seek(0)
         checksum = hashlib.file_digest(pack, sha1).digest()
         pack.write(checksum)
-        index = self._stage("tmp_idx_")
-        oids = list(islice(self._seen, len(self._seen) - objects, None))
-        index.writelines(encode_index(oids, self._offsets, self._crcs, checksum))
+        index.writelines(encode_index(full.oids, full.offsets, full.crcs, checksum))
         for file in (pack, index):
             file.flush()
             self._fsync(file.fileno())
             file.close()
         self._sealed.append(("pack-" + checksum.hex(), pack, index))
-        self._open, self._offsets, self._crcs = None, array.array("Q"), array.array("I")
 
 
 def _sync_folder(folder: str, fsync: Sync) -> None:

@@ -54,8 +54,8 @@ LAYERS = """
     shadow  repository  packages  gitobjects  sidecar  config  manifest  trailers  policy  names  monitor  handover  unpacking
     outputlog  console
     gitcommand  redaction  messages  packreader  withdrawn  condemned  refusals  bundle  closeness
-    errors  formats  fsops  packs  ranks  chinese  commandline  verbs  landmarks  credentials  tables  processes  reflocks
-    arrays  gaps  relay  cycles
+    errors  formats  packs  ranks  chinese  commandline  verbs  landmarks  credentials  tables  processes  reflocks
+    arrays  gaps  relay  cycles  fsops
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
 

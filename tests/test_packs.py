@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -321,10 +322,46 @@ def test_a_full_disk_aborts_the_writer(store: Store, monkeypatch: pytest.MonkeyP
     writer = PackWriter(str(store.packs), str(store.staging), limit=1000, fsync=full)
     writer.add(blob(noise(900)))
     with pytest.raises(OSError, match="no space left"):
-        writer.add(blob(noise(900, 1))) if full_at == "add" else writer.finish()
+        if full_at == "add":  # known at the latest when the next pack is full
+            writer.add(blob(noise(900, 1)))
+            writer.add(blob(noise(900, 2)))
+        writer.finish()
     assert store.published() == store.staged() == []
     with pytest.raises(ValueError, match="finished or aborted"):
         writer.add(blob(b"later"))
+
+
+def test_a_full_pack_is_completed_while_the_next_one_grows(store: Store) -> None:
+    """To hash and sync a pack takes as long as to read what is in it: nobody waits for that."""
+    synced, goes_on = threading.Event(), threading.Event()
+
+    def slow(fd: int) -> None:
+        synced.set()
+        assert goes_on.wait(60)
+        os.fsync(fd)
+
+    writer = PackWriter(str(store.packs), str(store.staging), limit=1000, fsync=slow)
+    writer.add(blob(noise(900, 1)))
+    writer.add(blob(noise(900, 2)))
+    assert synced.wait(60)
+    assert writer.names == []
+    goes_on.set()
+    assert len(writer.finish()) == 2
+
+
+def test_a_full_pack_is_completed_where_no_thread_can_begin(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of Python, or where a limit on processes is reached."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    writer = store.writer(limit=1000)
+    for number in range(3):
+        writer.add(blob(noise(900, number)))
+    assert len(writer.finish()) == 3
 
 
 def test_a_killed_process_leaves_only_staged_files(store: Store) -> None:
