@@ -23,7 +23,7 @@ demo: $(STAMP) ## watch it: three runs of a real training, then back to the firs
 picture: $(STAMP) ## run a short session and draw it: docs/session.svg
 	@$(BIN)/python docs/picture.py
 
-bench: $(STAMP) ## measure it beside cp, rsync, git, dvc, restic, borg: docs/benchmarks (over an hour, 30 GB of disk, a quiet machine; ARGS=--help: parts of it)
+bench: $(STAMP) ## measure it beside cp, rsync, git, dvc, restic, borg: docs/benchmarks (two hours, 35 GB of disk, a quiet machine; ARGS=--help: parts of it)
 	$(RUN) benchmarks $(ARGS)
 
 bench-quick: $(STAMP) ## the same on one small tree, to the terminal alone (3 minutes)

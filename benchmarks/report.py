@@ -45,6 +45,18 @@ def page(numbers: Numbers) -> str:
     return "\n".join(lines) + "\n"
 
 
+def summary(numbers: Numbers) -> list[str]:
+    """The rows of README's table: what each step takes here, and in brackets the base."""
+    rows = []
+    for name, part in in_order(numbers.trees):
+        ours, base = part.results.get(OURS), part.results.get(BASE)
+        if ours and base and not TREES[name].place:
+            pairs = ((ours.median(step), base.median(step)) for step in STEPS)
+            cells = [f"{seconds(mine)} ({seconds(theirs)})" for mine, theirs in pairs if mine and theirs]
+            rows.append(f"| *{name}* | " + " | ".join(cells) + " |")
+    return rows
+
+
 def all_conditions(numbers: Numbers) -> list[Conditions]:
     """Those of all parts."""
     trees = [part.conditions for part in numbers.trees.values()]

@@ -1,5 +1,7 @@
 """The benchmark's page and picture, from numbers that are given: nothing is measured here."""
 
+import subprocess
+import sys
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.__main__ import main
 from benchmarks.chart import chart
 from benchmarks.numbers import (
     Conditions,
@@ -17,9 +20,11 @@ from benchmarks.numbers import (
     read_numbers,
     write_numbers,
 )
-from benchmarks.report import BOUNDS, page
+from benchmarks.report import BOUNDS, page, summary
 from benchmarks.targets import TARGETS, judge
 
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs" / "benchmarks"
 HERE = Conditions("2026-11-25 21:00", "a machine", "Linux 6", "ext4", "0.2.0 (abc)", 5, 1)
 
 
@@ -109,3 +114,41 @@ def test_what_bounds_a_target_names_a_target() -> None:
     names = [target.name for target in TARGETS]
     assert set(tomllib.loads(BOUNDS.read_text())) <= set(names)
     assert len(set(names)) == len(names) == len(judge(Numbers()))
+
+
+def test_each_part_is_measured_in_a_process_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The kernel counts a program's memory from that of who starts it: 28 MB had become 163 behind other parts."""
+    started: list[list[str]] = []
+
+    def note(words: list[object], **_: object) -> subprocess.CompletedProcess[bytes]:
+        started.append([str(word) for word in words])
+        return subprocess.CompletedProcess([], 3 if "log" in words else 0)
+
+    monkeypatch.setattr(subprocess, "run", note)
+    words = ["--trees", "many", "--scenarios", "log", "huge-xfs", "--rounds", "7", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
+    assert main() == 3
+    assert [one[-2:] for one in started] == [
+        ["--scenarios", "log"],
+        ["--scenarios", "huge-xfs"],
+        ["--trees", "many"],
+    ]
+    assert all(one[one.index("--rounds") + 1] == "7" and str(tmp_path) in one for one in started)
+
+
+def test_page_and_picture_are_those_of_the_numbers() -> None:
+    """Nobody wrote them by hand, and none was forgotten when the numbers changed."""
+    measured = read_numbers(DOCS / "numbers.json")
+    assert (DOCS / "README.md").read_text() == page(measured)
+    assert (DOCS / "benchmark.svg").read_text() == chart(measured)
+
+
+@pytest.mark.parametrize("readme", ["README.md", "docs/README.zh-CN.md"])
+def test_readme_shows_what_was_measured(readme: str) -> None:
+    """Its table of seconds is that of the last benchmark, row for row."""
+    rows = summary(read_numbers(DOCS / "numbers.json"))
+    lines = (ROOT / readme).read_text(encoding="utf-8").splitlines()
+    assert rows
+    assert [line for line in lines if line.startswith("| *")] == rows
