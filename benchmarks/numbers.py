@@ -153,12 +153,16 @@ def file_system(folder: Path) -> str:
 
 
 def measured_version() -> str:
-    """The version, and the commit where this is a checkout."""
+    """The version, and where this is a checkout the commit, `-dirty` where the code is not that of the commit."""
     import tensortime
 
     top = Path(__file__).parent.parent
     try:
-        commit = run("git", "-C", top, "describe", "--always", "--dirty").output.strip()
+        commit = run("git", "-C", top, "describe", "--always").output.strip()
+        # Not what the benchmark itself writes: its second part would count as another state of the code.
+        changed = run(
+            "git", "-C", top, "status", "--porcelain", "tensortime", "benchmarks", "pyproject.toml"
+        ).output
     except RuntimeError:
         return tensortime.__version__
-    return f"{tensortime.__version__} ({commit})"
+    return f"{tensortime.__version__} ({commit}{'-dirty' if changed else ''})"
