@@ -189,7 +189,7 @@ def delete(store: Store, trash: bool, trusted: bool, copied: Copied, tally: Tall
     """Plan and delete what can go without anything being written; returns the plan, with what is left to rewrite."""
     facts = read_facts(store, grace.now_ns() / 1e9, alone=trusted)
     if not trusted:
-        facts = agreed_facts(store, facts)
+        facts = agreed_facts(store, facts, trash)
     plan = make_plan(facts, trash=trash, superseded=copied.superseded, condemned=copied.condemned)
     sweep(plan.leftovers, tally)
     if plan.trash and not drop_refs(store, plan.trash, tally):
@@ -211,12 +211,18 @@ def delete(store: Store, trash: bool, trusted: bool, copied: Copied, tally: Tall
     return plan
 
 
-def agreed_facts(store: Store, facts: Facts) -> Facts:
-    """Facts that know all refs there are: one that moves while they are listed, out of the trash, could be missed."""
+def agreed_facts(store: Store, facts: Facts, trash: bool) -> Facts:
+    """Facts that know all refs there are: one that moves while they are listed, out of the trash, could be missed.
+
+    Nor do they miss what another gc moved into a new pack meanwhile, or deleted with its name: damage is there twice.
+    """
+    missed: tuple[Message, ...] | None = None
     for _ in range(ATTEMPTS):
         tips = {tip for root in read_roots(store)[0] for tip in root.tips}
-        if tips <= facts.reach.live:
+        kept = make_plan(facts, trash=trash).kept
+        if tips <= facts.reach.live and (not kept or kept == missed):
             return facts
+        missed = kept
         facts = read_facts(store, grace.now_ns() / 1e9, alone=False)
     raise StoreBusy("backups and removals keep coming in between", hint="try again when they have ended")
 

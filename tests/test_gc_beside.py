@@ -5,6 +5,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ from mounts import loop_mount, small_tmpfs
 from test_verify import flip, object_of, store
 
 import tensortime
-from tensortime import api, fsops, grace
+from tensortime import api, fsops, grace, prune
 from tensortime.formats import Digest, RelPath
+from tensortime.garbage import Facts, read_facts
 from tensortime.manifest import FILE, Manifest, ManifestEntry, encode_manifest
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
-from tensortime.reach import read_reach
-from tensortime.store import open_store
+from tensortime.reach import MISSING, Gap, read_reach
+from tensortime.store import Store, open_store
 from tensortime.trailers import BackupFacts, encode_message
 from tensortime.trees import MODE_FILE, Layout, rows_of, write_object, write_tree
 from tensortime.withdrawn import read_withdrawn
@@ -107,6 +109,38 @@ def test_without_trusted_locks_bytes_go_a_day_later(project: Path, no_trust: Non
     assert all(len(node) == 20 for node in reach.unreached()), "large files"
     later(25)
     assert collect(project) == 0 and read_withdrawn(str(store(project))).is_empty()
+
+
+def test_what_another_gc_took_away_meanwhile_is_no_damage(
+    project: Path, no_trust: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without trusted locks two may work at once: what one has listed the other moves into a new pack, or deletes."""
+    reads: list[Facts] = []
+    real = read_facts
+
+    def read(opened: Store, now: float, *, alone: bool) -> Facts:
+        facts = real(opened, now, alone=alone)
+        reads.append(facts)
+        if len(reads) > 1:
+            return facts
+        tip = facts.reach.roots[0].tips[0]
+        packed = {oid: size for oid, size in facts.reach.packed.items() if oid != tip}
+        return replace(facts, reach=replace(facts.reach, packed=packed, gaps=(Gap(tip, MISSING),)))
+
+    monkeypatch.setattr(prune, "read_facts", read)
+    report = tensortime.gc(directory=project)
+    assert len(reads) == 2
+    assert (report.exit_code, report.kept) == (0, ())
+
+
+def test_damage_is_told_without_trusted_locks_as_well(project: Path, no_trust: None) -> None:
+    """It is there when all is read again: nothing is freed, and the exit code says so."""
+    [pack, *_] = sorted((store(project) / ".shadow/objects/pack").glob("*.pack"))
+    pack.with_suffix(".idx").unlink()
+    pack.unlink()
+    report = tensortime.gc(directory=project)
+    assert report.exit_code == 5 and report.kept
+    assert report.freed == 0
 
 
 def test_what_a_backup_used_again_meanwhile_stays(project: Path, no_trust: None, later: Clock) -> None:
