@@ -231,10 +231,10 @@ class Full(NamedTuple):
 class PackWriter:
     """Streams objects into packs of at most `limit` bytes (or one object) and publishes them all at once.
 
-    One thread uses it; a pack that is full is completed by another while it goes on. Until `finish` all lies in the staging folder, on the same file system: a crash leaves
-    `tmp_pack_*` and `tmp_idx_*` there, nothing else. As a context manager it removes these too, unless
-    `finish` was reached. After an error in `add` or `finish` it has aborted: half an entry cannot be taken
-    back. `fsync` makes an open file durable, which `os.fsync` does not everywhere (macOS).
+    One thread uses it; a pack that is full is completed by another while it goes on. Until `finish` all lies in
+    the staging folder, on the same file system: a crash leaves `tmp_pack_*` and `tmp_idx_*` there, nothing else.
+    As a context manager it removes these too, unless `finish` was reached. After an error in `add` or `finish`
+    it has aborted: half an entry cannot be taken back. `fsync` makes an open file durable, which `os.fsync` does not everywhere (macOS).
 
     `objects` counts what was written, `bytes` the entries alone, without headers and trailers of packs.
     Memory: 130 bytes an object over all packs, and 140 for each of one pack while its idx is made.
@@ -358,11 +358,11 @@ class PackWriter:
         One at a time, so that what went wrong is known before a whole pack more is written.
         """
         self._wait_for_seal()
-        from concurrent.futures import ThreadPoolExecutor  # what most writers, of one pack, need not pay
-
         closed = self._close_pack(pack)
-        thread = ThreadPoolExecutor(1, "tensortime-seal")
         try:
+            from concurrent.futures import ThreadPoolExecutor  # what most writers, of one pack, need not pay
+
+            thread = ThreadPoolExecutor(1, "tensortime-seal")
             self._sealing = thread.submit(self._seal, closed)
             thread.shutdown(wait=False)
         except RuntimeError:  # Python ends, or the process may have no more threads

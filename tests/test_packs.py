@@ -364,6 +364,23 @@ def test_a_full_pack_is_completed_where_no_thread_can_begin(
     assert len(writer.finish()) == 3
 
 
+def test_a_full_pack_is_completed_in_what_atexit_calls(store: Store) -> None:
+    """Then not even what makes threads can be loaded."""
+    program = (
+        "import atexit, os, sys\n"
+        "from tensortime.packs import Kind, PackWriter, pack_object\n"
+        "def write():\n"
+        "    writer = PackWriter(sys.argv[1], sys.argv[2], limit=1000)\n"
+        "    for n in range(3): writer.add(pack_object(Kind.BLOB, os.urandom(900)))\n"
+        "    print(len(writer.finish()))\n"
+        "atexit.register(write)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, store.packs, store.staging], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.stdout, done.stderr) == ("3\n", "")
+
+
 def test_a_killed_process_leaves_only_staged_files(store: Store) -> None:
     program = (
         "import os, signal, sys\n"
