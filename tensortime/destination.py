@@ -9,7 +9,7 @@ from blake3 import blake3
 
 from tensortime import fsops
 from tensortime.errors import Message, TargetExists, listing, message
-from tensortime.formats import Oid, text_of
+from tensortime.formats import Oid, digest_of, text_of
 from tensortime.history import Target, manifest_of, read_meta
 from tensortime.manifest import FILE, SYMLINK, Manifest, ManifestEntry
 from tensortime.policy import LEFTOVERS, builtin_rule
@@ -173,7 +173,7 @@ def is_whole(path: bytes, entry: ManifestEntry) -> bool:
         return (
             size == entry.size
             and fsops.hash_file(fd, size, hasher) == size
-            and ("blake3:" + hasher.hexdigest() == entry.digest)
+            and digest_of(hasher.digest()) == entry.digest
         )
     finally:
         os.close(fd)

@@ -235,7 +235,7 @@ class Checked(io.RawIOBase):
 
     def check(self) -> None:
         """Damaged unless all that was read is what the digest says."""
-        check_digest(self._digest, self._hasher.hexdigest(), whole=True)
+        check_digest(self._digest, self._hasher.digest(), whole=True)
 
 
 def blob(objects: GitObjects, item: TreeItem) -> bytes:

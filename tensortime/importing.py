@@ -28,7 +28,7 @@ from tensortime.errors import (
     TensorTimeError,
     UnsupportedFormat,
 )
-from tensortime.formats import Digest, Oid, RelPath, parse_oid, text_of
+from tensortime.formats import Digest, Oid, RelPath, digest_of, parse_oid, text_of
 from tensortime.manifest import ManifestEntry
 from tensortime.monitor import Monitor
 from tensortime.names import ExperimentName, free_name, problem_of
@@ -252,7 +252,7 @@ def read_object(
         use(block, done)
         hasher.update(block)
         done += len(block)
-    if done != size or "blake3:" + hasher.hexdigest() != digest:
+    if done != size or digest_of(hasher.digest()) != digest:
         raise Refused(f"{text_of(name)} holds other bytes than its manifest says")
 
 

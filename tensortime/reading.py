@@ -16,7 +16,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from tensortime import fsops
-from tensortime.formats import Digest
+from tensortime.formats import Digest, digest_of
 from tensortime.gitobjects import GitObjects, read_whole, reason_of
 from tensortime.intake import THREADS, in_threads
 from tensortime.monitor import Meter, Monitor
@@ -84,7 +84,7 @@ def object_parts(store: Store, digests: Collection[Digest] | None) -> Iterator[P
     """The objects of the sidecar."""
     sidecar = store.sidecar()
     for raw, stat in stored_objects(sidecar).items():
-        digest = Digest("blake3:" + raw.hex())
+        digest = digest_of(raw)
         if digests is None or digest in digests:
             yield Part(digest, stat.size, sidecar.path_of(digest), digest=digest)
 
@@ -173,7 +173,7 @@ def judge_object(path: str, digest: Digest, meter: Meter | None = None) -> str:
         return reason_of(problem)
     finally:
         os.close(fd)
-    return "" if "blake3:" + hasher.hexdigest() == digest else "it holds other bytes than its digest says"
+    return "" if digest_of(hasher.digest()) == digest else "it holds other bytes than its digest says"
 
 
 def position_file(store: Store) -> str:

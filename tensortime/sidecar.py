@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from tensortime import fsops
 from tensortime.errors import Damaged, StoreUnusable
-from tensortime.formats import Digest
+from tensortime.formats import Digest, digest_of
 from tensortime.withdrawn import Mark, file_id
 
 LOOKS, LOOK_BYTES = 8, 4096
@@ -242,7 +242,7 @@ def try_once(
     if look_first is not None or link_from is not None:
         hasher = blake3()
         whole = fsops.hash_file(fd, size, hasher, advance) == size
-        digest = Digest("blake3:" + hasher.hexdigest())
+        digest = digest_of(hasher.digest())
         if whole and (look_first or sidecar.holds)(digest, size):
             return judge(fd, before, digest, size, KNOWN)
         if whole and link_from is not None and link_in(sidecar, link_from, fd, before, digest):
@@ -261,7 +261,7 @@ def copy_in(fd: int, target: int, size: int, room: Room, advance: Advance | None
     hasher = blake3()
     if fsops.clone(fd, target):
         done = fsops.hash_file(target, os.fstat(target).st_size, hasher, advance)
-        return Digest("blake3:" + hasher.hexdigest()), done, REFLINK
+        return digest_of(hasher.digest()), done, REFLINK
     on_disk = min(size, os.fstat(fd).st_blocks * 512)
     room.take(on_disk)
     try:
@@ -269,7 +269,7 @@ def copy_in(fd: int, target: int, size: int, room: Room, advance: Advance | None
     except BaseException:
         room.give_back(on_disk)
         raise
-    return Digest("blake3:" + hasher.hexdigest()), done, COPY
+    return digest_of(hasher.digest()), done, COPY
 
 
 def judge(fd: int, before: os.stat_result, digest: Digest, done: int, method: str) -> Stored:
@@ -287,7 +287,7 @@ def judge(fd: int, before: os.stat_result, digest: Digest, done: int, method: st
 def starts_with(fd: int, size: int, digest: Digest) -> bool:
     """Whether the first `size` bytes still hash to `digest`."""
     hasher = blake3()
-    return fsops.hash_file(fd, size, hasher) == size and "blake3:" + hasher.hexdigest() == digest
+    return fsops.hash_file(fd, size, hasher) == size and digest_of(hasher.digest()) == digest
 
 
 def stat_key(info: os.stat_result) -> tuple[int, int, int, int]:
@@ -353,7 +353,7 @@ def place_object(
             os.close(target)
     finally:
         os.close(source)
-    check_digest(digest, hasher.hexdigest(), done == size)
+    check_digest(digest, hasher.digest(), done == size)
     return method
 
 
@@ -367,7 +367,7 @@ def point_at_object(
         done = fsops.hash_file(source, size, hasher)
     finally:
         os.close(source)
-    check_digest(digest, hasher.hexdigest(), done == size)
+    check_digest(digest, hasher.digest(), done == size)
     if how == SYMLINK:
         os.symlink(os.fsencode(sidecar.path_of(digest)), name, dir_fd=folder_fd)
         return SYMLINK
@@ -384,9 +384,9 @@ def point_at_object(
     return HARDLINK
 
 
-def check_digest(digest: Digest, found: str, whole: bool) -> None:
+def check_digest(digest: Digest, found: bytes, whole: bool) -> None:
     """Damaged unless all bytes were there and hash to `digest`."""
-    if not whole or "blake3:" + found != digest:
+    if not whole or digest_of(found) != digest:
         raise Damaged("the object {digest} holds other bytes than it should", digest=digest)
 
 
@@ -429,4 +429,4 @@ def is_right(sidecar: Sidecar, digest: Digest) -> bool:
         fsops.hash_file(fd, os.fstat(fd).st_size, hasher)
     finally:
         os.close(fd)
-    return "blake3:" + hasher.hexdigest() == digest
+    return digest_of(hasher.digest()) == digest

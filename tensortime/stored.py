@@ -10,7 +10,7 @@ from tensortime import history
 from tensortime.commits import contents_of
 from tensortime.differences import Side
 from tensortime.errors import Damaged
-from tensortime.formats import META, Digest, Oid, RelPath, bytes_of, covering, raw_of, text_of
+from tensortime.formats import META, Oid, RelPath, bytes_of, covering, digest_of, raw_of, text_of
 from tensortime.manifest import FILE, SMALL, SYMLINK, Manifest
 from tensortime.outcome import OUTPUTS, rewritten_in
 from tensortime.packages import decode_packages
@@ -102,7 +102,7 @@ class Stored:
             item = items[path]
             if not item.large:
                 return io.BytesIO(read([path])[path])
-            digest = Digest("blake3:" + (item.identity or b"").hex())
+            digest = digest_of(item.identity or b"")
             return os.fdopen(self.store.sidecar().open_object(digest, item.size), "rb")
 
         name, number = target.experiment.name, target.number
