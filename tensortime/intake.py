@@ -153,7 +153,6 @@ class Reading(NamedTuple):
     rehash: bool
     """Nothing is believed to be stored whole before it was read again."""
     monitor: Monitor
-    pool: "ThreadPoolExecutor | None"
     large_until: float | None = None
     """As in BackupOptions."""
 
@@ -337,15 +336,16 @@ def take_small(
         return [read_small(reading.source, file, known, reading.large_size) for file in batch]
 
     rest = batches(files)
-    for results in chain(alone(read_batch, rest), in_threads(reading.pool, read_batch, rest, 2 * THREADS)):
-        for result in results:
-            if isinstance(result, SmallRead):
-                keep_small(intake, reading.source, result, writer, known)
-            elif isinstance(result, Outgrown):
-                outgrown.append(result.file)
-            elif result.reason:
-                intake.skipped.append(Skipped(text_of(result.file.path), result.reason))
-        reading.monitor.advance(len(results), sum(result.file.size for result in results))
+    with threads_for(files) as pool:
+        for results in chain(alone(read_batch, rest), in_threads(pool, read_batch, rest, 2 * THREADS)):
+            for result in results:
+                if isinstance(result, SmallRead):
+                    keep_small(intake, reading.source, result, writer, known)
+                elif isinstance(result, Outgrown):
+                    outgrown.append(result.file)
+                elif result.reason:
+                    intake.skipped.append(Skipped(text_of(result.file.path), result.reason))
+            reading.monitor.advance(len(results), sum(result.file.size for result in results))
     return outgrown
 
 
@@ -402,14 +402,15 @@ def take_large(
         finally:
             meter.finish()
 
-    results = in_threads(reading.pool, store, files, LARGE_THREADS, stop)
-    for file, result in zip(files, results, strict=True):
-        if isinstance(result, Stored):
-            keep_large(intake, source, file, result)
-        else:
-            reason = why_not_stored(result, reading, file)
-            if reason:
-                intake.skipped.append(Skipped(text_of(file.path), reason))
+    with threads_for(files, LARGE_THREADS) as pool:
+        results = in_threads(pool, store, files, LARGE_THREADS, stop)
+        for file, result in zip(files, results, strict=True):
+            if isinstance(result, Stored):
+                keep_large(intake, source, file, result)
+            else:
+                reason = why_not_stored(result, reading, file)
+                if reason:
+                    intake.skipped.append(Skipped(text_of(file.path), reason))
 
 
 def keep_large(intake: Intake, source: Source, file: FileStat, stored: Stored) -> None:

@@ -269,22 +269,20 @@ def take_in(
     fresh = [file for file in large if not seen_before(file)]
     if not quick:
         announce(source, sidecar, without_links(source, sidecar, fresh, options, monitor), monitor)
-    reading = intake.Reading(source, options.large_size, options.rehash, monitor, None, options.large_until)
-    with intake.threads_for(small) as pool:
-        large += intake.take_small(taken, reading._replace(pool=pool), small, writer, stored)
+    reading = intake.Reading(source, options.large_size, options.rehash, monitor, options.large_until)
+    large += intake.take_small(taken, reading, small, writer, stored)
     if backlog is not None:
         backlog.queue(taken, source, large, sidecar, room, seen_before, options.is_hardlink)
         return
-    with intake.threads_for(large, intake.LARGE_THREADS) as pool:
-        intake.take_large(
-            taken,
-            reading._replace(pool=pool),
-            large,
-            sidecar,
-            room=Room(0) if quick else room,  # nothing is copied
-            hash_first=seen_before,
-            is_hardlink=options.is_hardlink,
-        )
+    intake.take_large(
+        taken,
+        reading,
+        large,
+        sidecar,
+        room=Room(0) if quick else room,  # nothing is copied
+        hash_first=seen_before,
+        is_hardlink=options.is_hardlink,
+    )
 
 
 def space_left(store: Store, small_bytes: int, max_store: int | None) -> Room:
