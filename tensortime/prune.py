@@ -11,8 +11,9 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from tensortime import fsops, grace
 from tensortime.answers import GcReport
@@ -187,10 +188,11 @@ def holding(store: Store, trusted: bool) -> Iterator[None]:
 
 def delete(store: Store, trash: bool, trusted: bool, copied: Copied, tally: Tally) -> GcPlan:
     """Plan and delete what can go without anything being written; returns the plan, with what is left to rewrite."""
+    planned = partial(make_plan, trash=trash, superseded=copied.superseded, condemned=copied.condemned)
     facts = read_facts(store, grace.now_ns() / 1e9, alone=trusted)
+    plan = planned(facts)
     if not trusted:
-        facts = agreed_facts(store, facts, trash)
-    plan = make_plan(facts, trash=trash, superseded=copied.superseded, condemned=copied.condemned)
+        facts, plan = agreed(store, facts, plan, planned)
     sweep(plan.leftovers, tally)
     if plan.trash and not drop_refs(store, plan.trash, tally):
         # Not a byte is free. What goes without a ref being written goes first, and makes the room for that.
@@ -211,7 +213,9 @@ def delete(store: Store, trash: bool, trusted: bool, copied: Copied, tally: Tall
     return plan
 
 
-def agreed_facts(store: Store, facts: Facts, trash: bool) -> Facts:
+def agreed(
+    store: Store, facts: Facts, plan: GcPlan, planned: Callable[[Facts], GcPlan]
+) -> tuple[Facts, GcPlan]:
     """Facts that know all refs there are: one that moves while they are listed, out of the trash, could be missed.
 
     Nor do they miss what another gc moved into a new pack meanwhile, or deleted with its name: damage is there twice.
@@ -219,11 +223,11 @@ def agreed_facts(store: Store, facts: Facts, trash: bool) -> Facts:
     missed: tuple[Message, ...] | None = None
     for _ in range(ATTEMPTS):
         tips = {tip for root in read_roots(store)[0] for tip in root.tips}
-        kept = make_plan(facts, trash=trash).kept
-        if tips <= facts.reach.live and (not kept or kept == missed):
-            return facts
-        missed = kept
+        if tips <= facts.reach.live and (not plan.kept or plan.kept == missed):
+            return facts, plan
+        missed = plan.kept
         facts = read_facts(store, grace.now_ns() / 1e9, alone=False)
+        plan = planned(facts)
     raise StoreBusy("backups and removals keep coming in between", hint="try again when they have ended")
 
 

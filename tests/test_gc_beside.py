@@ -116,10 +116,9 @@ def test_what_another_gc_took_away_meanwhile_is_no_damage(
 ) -> None:
     """Without trusted locks two may work at once: what one has listed the other moves into a new pack, or deletes."""
     reads: list[Facts] = []
-    real = read_facts
 
     def read(opened: Store, now: float, *, alone: bool) -> Facts:
-        facts = real(opened, now, alone=alone)
+        facts = read_facts(opened, now, alone=alone)
         reads.append(facts)
         if len(reads) > 1:
             return facts
