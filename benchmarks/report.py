@@ -48,8 +48,8 @@ def page(numbers: Numbers) -> str:
 def summary(numbers: Numbers) -> list[str]:
     """The rows of README's table: what each step takes here, and in brackets the base."""
     rows = []
-    for name, part in in_order(numbers.trees):
-        ours, base = part.results.get(OURS), part.results.get(BASE)
+    for name, _ in in_order(numbers.trees):
+        ours, base = numbers.result(name, OURS), numbers.result(name, BASE)
         if ours and base and not TREES[name].place:
             pairs = ((ours.median(step), base.median(step)) for step in STEPS)
             cells = [f"{seconds(mine)} ({seconds(theirs)})" for mine, theirs in pairs if mine and theirs]
