@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from tensortime import fsops, history
+from tensortime import history
 from tensortime.errors import BadName, StoreBusy, UnknownExperiment, UsageError, message
 from tensortime.experiments import Experiment
 from tensortime.folding import fold_when_due
@@ -59,7 +59,7 @@ def edit_commit(store: Store, staging: str, tip: Oid, change: Callable[[BackupFa
         facts.edited_ns // 1_000_000_000,
         encode_message(facts),
     )
-    with PackWriter(store.path(".shadow", "objects", "pack"), staging, fsync=fsops.sync_file) as writer:
+    with PackWriter(store.path(".shadow", "objects", "pack"), staging) as writer:
         writer.add(pack_object(Kind.COMMIT, data))
         writer.finish()
     return Oid(object_id(Kind.COMMIT, data).hex())

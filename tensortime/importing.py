@@ -63,7 +63,7 @@ def import_file(
             tip = parse_oid(str(header.get("commit")))
             refuse_known(store, tip, file)
             monitor.begin("import", 0, os.stat(file).st_size)
-            writer = PackWriter(store.path(".shadow", "objects", "pack"), staging, fsync=fsops.sync_file)
+            writer = PackWriter(store.path(".shadow", "objects", "pack"), staging)
             with writer:
                 unpacked = read_pack(bundle, writer, max(space_left(store, 0, None).left, CODE_BYTES))
                 chain = check_history(unpacked, tip)

@@ -9,7 +9,6 @@ Ids are 20 raw bytes, sizes and offsets are bytes. Nothing here knows of project
 """
 
 import array
-import errno
 import hashlib
 import os
 import re
@@ -25,13 +24,12 @@ from io import BufferedRandom, FileIO
 from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, cast
 
-from tensortime.fsops import begin_writeback
+from tensortime import fsops
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
 Data = bytes | bytearray | memoryview
-Sync = Callable[[int], None]
 
 OID_SIZE = 20
 PACK_HEADER = struct.Struct(">4sII")  # "PACK", version, number of objects
@@ -234,19 +232,17 @@ class PackWriter:
     One thread uses it; a pack that is full is completed by another while it goes on. Until `finish` all lies in
     the staging folder, on the same file system: a crash leaves `tmp_pack_*` and `tmp_idx_*` there, nothing else.
     As a context manager it removes these too, unless `finish` was reached. After an error in `add` or `finish`
-    it has aborted: half an entry cannot be taken back. `fsync` makes an open file durable, which `os.fsync` does not everywhere (macOS).
+    it has aborted: half an entry cannot be taken back.
 
     `objects` counts what was written, `bytes` the entries alone, without headers and trailers of packs.
     Memory: 130 bytes an object over all packs, and 140 for each of one pack while its idx is made.
     """
 
-    def __init__(
-        self, pack_folder: str, staging_folder: str, *, limit: int = 1 << 30, fsync: Sync = os.fsync
-    ) -> None:
+    def __init__(self, pack_folder: str, staging_folder: str, *, limit: int = 1 << 30) -> None:
         self.objects = 0
         self.bytes = 0
         self._pack_folder, self._staging_folder = os.fspath(pack_folder), os.fspath(staging_folder)
-        self._limit, self._fsync = limit, fsync
+        self._limit = limit
         # A dict for its order: the newest ids are those of the open pack, and no list has to repeat them.
         self._seen: dict[bytes, None] = {}
         self._open: BufferedRandom | None = None
@@ -293,7 +289,7 @@ class PackWriter:
         self._offsets.append(self._end)
         self._crcs.append(packed.crc)
         self._end += size
-        self._begun = begin_writeback(pack.fileno(), self._begun, self._end - BUFFER)
+        self._begun = fsops.begin_writeback(pack.fileno(), self._begun, self._end - BUFFER)
         self.objects += 1
         self.bytes += size
         return True
@@ -314,7 +310,7 @@ class PackWriter:
             for name, _, index in self._sealed:
                 os.replace(index.name, os.path.join(self._pack_folder, f"{name}.idx"))
             if self._sealed:
-                _sync_folder(self._pack_folder, self._fsync)
+                fsops.sync_folder(self._pack_folder)
             self._closed = True
         return self.names
 
@@ -394,20 +390,9 @@ class PackWriter:
         index.writelines(encode_index(full.oids, full.offsets, full.crcs, checksum))
         for file in (pack, index):
             file.flush()
-            self._fsync(file.fileno())
+            fsops.sync_file(file.fileno())
             file.close()
         self._sealed.append(("pack-" + checksum.hex(), pack, index))
-
-
-def _sync_folder(folder: str, fsync: Sync) -> None:
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        fsync(fd)
-    except OSError as error:  # some network file systems cannot
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise
-    finally:
-        os.close(fd)
 
 
 def encode_index(

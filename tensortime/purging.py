@@ -298,7 +298,7 @@ def drop_traces(store: Store) -> None:
 def new_writer(store: Store, staging: str | None) -> PackWriter:
     """A writer of new packs; without a staging folder one that is never asked to write."""
     folder = store.path(".shadow", "objects", "pack")
-    return PackWriter(folder, staging, fsync=fsops.sync_file) if staging else NoWriter(folder, "")
+    return PackWriter(folder, staging) if staging else NoWriter(folder, "")
 
 
 class NoWriter(PackWriter):

@@ -31,7 +31,7 @@ def copy_objects(
     `advance`: told of the bytes of each that was copied. PackDamaged, OSError: nothing is published then.
     """
     folder = pack_folder(store)
-    with PackWriter(folder, staging, fsync=fsops.sync_file) as writer:
+    with PackWriter(folder, staging) as writer:
         for pack, oids in sources:
             starts = {entry.start: entry.oid for entry in pack.entries()}
             for entry in pack.entries():

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol
 
-from tensortime import fsops
 from tensortime.config import Config
 from tensortime.findings import FileStat
 from tensortime.formats import RelPath
@@ -110,4 +109,4 @@ class Session:
 
     def writer(self) -> PackWriter:
         """A writer of new packs."""
-        return PackWriter(self.store.path(".shadow", "objects", "pack"), self.staging, fsync=fsops.sync_file)
+        return PackWriter(self.store.path(".shadow", "objects", "pack"), self.staging)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from tensortime import fsops, history, ongoing, outcome
+from tensortime import history, ongoing, outcome
 from tensortime.commits import read_contents, status_of, write_commit
 from tensortime.errors import StoreBusy, UnknownExperiment
 from tensortime.formats import Oid, RelPath, bytes_of, is_under, text_of
@@ -58,7 +58,7 @@ def publish_supplement(store: Store, staging: str, supplement: Supplement, known
             raise UnknownExperiment(
                 "{name} was removed meanwhile", name=supplement.name, hint="tensortime undelete"
             )
-        with PackWriter(packs, staging, fsync=fsops.sync_file) as writer:
+        with PackWriter(packs, staging) as writer:
             commit = write_supplement(store, writer, set(known), tip, supplement)
             writer.finish()
         if store.shadow.create_ref(ref, commit, tip):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pack_store import Store, blob, noise, sound_store, text
 
 from tensortime import packs
-from tensortime.packs import Kind, PackWriter, TreeEntry
+from tensortime.packs import Kind, TreeEntry
 from tensortime.packs import pack_object as pack
 
 FILE, SCRIPT, LINK, FOLDER = 0o100644, 0o100755, 0o120000, 0o40000
@@ -261,12 +261,12 @@ def test_data_is_durable_before_it_has_its_name_and_a_pack_has_it_before_its_idx
         steps.append(f"rename {Path(target).suffix}")
         rename(source, target)
 
-    def fsync(fd: int) -> None:
+    def sync(fd: int) -> None:
         steps.append("sync folder" if os.path.isdir(f"/proc/self/fd/{fd}") else "sync file")
-        os.fsync(fd)
 
     monkeypatch.setattr(os, "replace", replace)
-    with PackWriter(str(store.packs), str(store.staging), limit=1000, fsync=fsync) as writer:
+    monkeypatch.setattr(os, "fsync", sync)
+    with store.writer(limit=1000) as writer:
         writer.add(blob(noise(900, 1)))
         writer.add(blob(noise(900, 2)))
         writer.finish()
@@ -319,7 +319,8 @@ def test_a_full_disk_aborts_the_writer(store: Store, monkeypatch: pytest.MonkeyP
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "no space left")
 
-    writer = PackWriter(str(store.packs), str(store.staging), limit=1000, fsync=full)
+    monkeypatch.setattr(os, "fsync", full)
+    writer = store.writer(limit=1000)
     writer.add(blob(noise(900)))
     with pytest.raises(OSError, match="no space left"):
         if full_at == "add":  # known at the latest when the next pack is full
@@ -331,16 +332,18 @@ def test_a_full_disk_aborts_the_writer(store: Store, monkeypatch: pytest.MonkeyP
         writer.add(blob(b"later"))
 
 
-def test_a_full_pack_is_completed_while_the_next_one_grows(store: Store) -> None:
+def test_a_full_pack_is_completed_while_the_next_one_grows(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """To hash and sync a pack takes as long as to read what is in it: nobody waits for that."""
     synced, goes_on = threading.Event(), threading.Event()
 
-    def slow(fd: int) -> None:
+    def slow(_: int) -> None:
         synced.set()
         assert goes_on.wait(60)
-        os.fsync(fd)
 
-    writer = PackWriter(str(store.packs), str(store.staging), limit=1000, fsync=slow)
+    monkeypatch.setattr(os, "fsync", slow)
+    writer = store.writer(limit=1000)
     writer.add(blob(noise(900, 1)))
     writer.add(blob(noise(900, 2)))
     assert synced.wait(60)
