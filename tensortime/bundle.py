@@ -19,7 +19,8 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import IO, Protocol
 
 from tensortime.errors import BadBundle, UsageError
@@ -211,10 +212,13 @@ class BundleReader:
     def __contains__(self, name: bytes) -> bool:
         return name in self._names
 
-    @property
-    def names(self) -> Iterable[bytes]:
-        """The names of all regular files."""
-        return self._names
+    @cached_property
+    def sizes(self) -> Mapping[bytes, int]:
+        """All regular files by name, with the bytes that each is said to have."""
+        return {
+            name: max(row.file_size if isinstance(row, zipfile.ZipInfo) else row.size, 0)
+            for name, row in self._names.items()
+        }
 
     @contextlib.contextmanager
     def member(self, name: bytes) -> Iterator[IO[bytes]]:

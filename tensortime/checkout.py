@@ -62,7 +62,7 @@ def restore(
         with claimed(store, destination, wait=LOCK_WAIT) as got:
             if not got:
                 raise StoreBusy("another process is restoring into {path}", path=destination)
-            refuse_taken(store, target, destination)
+            refuse_taken(store, target, destination, monitor)
             plan = make_plan(store, target)
             partial = destination + PARTIAL
             remove_stale(store, partial)

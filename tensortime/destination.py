@@ -3,7 +3,8 @@
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from blake3 import blake3
 
@@ -12,6 +13,7 @@ from tensortime.errors import Message, TargetExists, listing, message
 from tensortime.formats import Oid, digest_of, text_of
 from tensortime.history import Target, manifest_of, read_meta
 from tensortime.manifest import FILE, SYMLINK, Manifest, ManifestEntry
+from tensortime.monitor import Monitor
 from tensortime.policy import LEFTOVERS, builtin_rule
 from tensortime.project import admin_folder, read_parent
 from tensortime.store import OWN_NAMES, Store
@@ -21,7 +23,7 @@ DELETED = (b" D", b"D ")
 """How `git status` marks a file that is gone."""
 
 
-def refuse_taken(store: Store, target: Target, destination: str) -> None:
+def refuse_taken(store: Store, target: Target, destination: str, monitor: Monitor) -> None:
     """TargetExists unless the destination is free, or an empty real folder."""
     refuse_inside_store(store, destination)
     try:
@@ -38,7 +40,7 @@ def refuse_taken(store: Store, target: Target, destination: str) -> None:
     raise TargetExists(
         "{path} exists: {state}",
         path=destination,
-        state=describe_existing(store, target, destination),
+        state=describe_existing(store, target, destination, monitor),
         hint=message(
             "cd into it, or tensortime restore {name} OTHER-FOLDER puts it elsewhere",
             name=target.experiment.name,
@@ -60,7 +62,7 @@ def refuse_inside_store(store: Store, destination: str) -> None:
         )
 
 
-def describe_existing(store: Store, target: Target, destination: str) -> Message:
+def describe_existing(store: Store, target: Target, destination: str, monitor: Monitor) -> Message:
     """In words: whether a folder is the wanted experiment, whole or changed."""
     admin = admin_folder(destination)
     if admin is None or os.path.dirname(admin) != os.path.realpath(store.path(".shadow", "worktrees")):
@@ -70,7 +72,7 @@ def describe_existing(store: Store, target: Target, destination: str) -> Message
         if parent is None:
             return message("it is another experiment")
         return message("it is {name}", name=f"{parent.experiment}:{parent.number}")
-    changed = changes_in(store, target.commit, admin, destination)
+    changed = changes_in(store, target.commit, admin, destination, monitor)
     if not changed:
         return message("it is {name}, whole and unchanged", name=target.experiment.name)
     return message(
@@ -78,7 +80,7 @@ def describe_existing(store: Store, target: Target, destination: str) -> Message
     )
 
 
-def changes_in(store: Store, commit: Oid, admin: str, folder: str) -> list[str]:
+def changes_in(store: Store, commit: Oid, admin: str, folder: str, monitor: Monitor) -> list[str]:
     """The paths of a restored worktree that differ from its backup, new ones too."""
     manifest, rows = status_of(store, commit, admin, folder)
     changed = [
@@ -86,8 +88,12 @@ def changes_in(store: Store, commit: Oid, admin: str, folder: str) -> list[str]:
         for mark, path in rows
         if mark != b"!!" or not (path in manifest.entries or is_left_out(path))
     ]
-    top = os.fsencode(folder) + b"/"
-    changed += [text_of(entry.path) for entry in manifest.large() if not is_whole(top + entry.path, entry)]
+    top, large = os.fsencode(folder) + b"/", list(manifest.large())
+    monitor.begin("compare", len(large), sum(entry.size or 0 for entry in large))
+    for entry in large:
+        if not is_whole(top + entry.path, entry, partial(monitor.advance, 0)):
+            changed.append(text_of(entry.path))
+        monitor.advance(1, 0)
     return sorted(changed)
 
 
@@ -161,8 +167,9 @@ def is_left_out(path: bytes) -> bool:
     return builtin_rule(name, False) is not None or any(builtin_rule(part, True) for part in folders)
 
 
-def is_whole(path: bytes, entry: ManifestEntry) -> bool:
-    """Whether the large file at `path` (or what a link there leads to) has the entry's bytes."""
+def is_whole(path: bytes, entry: ManifestEntry, advance: Callable[[int], None] | None = None) -> bool:
+    """Whether the large file at `path` (or what a link there leads to) has the entry's bytes; `advance` is told of each
+    block that was read."""
     try:
         fd = fsops.open_regular(os.path.realpath(path))
     except OSError:
@@ -172,7 +179,7 @@ def is_whole(path: bytes, entry: ManifestEntry) -> bool:
         hasher = blake3()
         return (
             size == entry.size
-            and fsops.hash_file(fd, size, hasher) == size
+            and fsops.hash_file(fd, size, hasher, advance) == size
             and digest_of(hasher.digest()) == entry.digest
         )
     finally:

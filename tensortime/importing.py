@@ -11,8 +11,9 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import replace
+from functools import partial
 
 from blake3 import blake3
 
@@ -62,23 +63,15 @@ def import_file(
             wanted = name or name_in(header)
             tip = parse_oid(str(header.get("commit")))
             refuse_known(store, tip, file)
-            monitor.begin("import", 0, os.stat(file).st_size)
-            writer = PackWriter(store.path(".shadow", "objects", "pack"), staging)
-            with writer:
-                unpacked = read_pack(bundle, writer, max(space_left(store, 0, None).left, CODE_BYTES))
-                chain = check_history(unpacked, tip)
-                sidecar = store.sidecar(staging)
-                large = wanted_objects(chain)
-                check_shown(bundle, items_below(unpacked, chain[0].tree), chain[0].large)
-                brought = take_objects(bundle, sidecar, large, space_left(store, writer.bytes, None), monitor)
+            with PackWriter(store.path(".shadow", "objects", "pack"), staging) as writer:
+                newest, brought = take_in(bundle, store, store.sidecar(staging), writer, tip, monitor)
                 facts = replace(
-                    chain[0].facts,
+                    newest.facts,
                     project=text_of(os.fsencode(place.project)),
                     edited_ns=time.time_ns(),
-                    unknown=(*chain[0].facts.unknown, ("Imported-From", json.dumps(os.path.basename(file)))),
+                    unknown=(*newest.facts.unknown, ("Imported-From", json.dumps(os.path.basename(file)))),
                 )
-                commit = edit(writer, chain[0], facts)
-                sidecar.sync(large)
+                commit = edit(writer, newest, facts)
                 writer.finish()
         except (Refused, PackDamaged, ValueError, RecursionError) as problem:
             raise refusal(file, problem) from problem
@@ -95,6 +88,25 @@ def import_file(
         writer.bytes + brought,
         time.monotonic() - started,
     )
+
+
+def take_in(
+    bundle: BundleReader, store: Store, sidecar: Sidecar, writer: PackWriter, tip: Oid, monitor: Monitor
+) -> tuple[Link, int]:
+    """Check all that the file holds, and bring it in; returns the newest backup, and the bytes of large files that
+    were not here."""
+    monitor.begin("import", len(bundle.sizes), sum(bundle.sizes.values()))
+    unpacked = read_pack(bundle, writer, max(space_left(store, 0, None).left, CODE_BYTES), monitor)
+    chain = check_history(unpacked, tip)
+    large = wanted_objects(chain)
+    sources = find_sources(bundle, sidecar, large)
+    taken = set(sources.values())
+    here = [size for name, size in bundle.sizes.items() if name.startswith(OBJECTS) and name not in taken]
+    monitor.advance(len(here), sum(here))
+    check_shown(bundle, items_below(unpacked, chain[0].tree), chain[0].large, taken, monitor)
+    brought = take_objects(bundle, sidecar, sources, large, space_left(store, writer.bytes, None), monitor)
+    sidecar.sync(large)
+    return chain[0], brought
 
 
 def check_file(file: str) -> None:
@@ -172,9 +184,34 @@ def wanted_objects(chain: Sequence[Link]) -> dict[Digest, tuple[int, list[RelPat
     return found
 
 
-def check_shown(bundle: BundleReader, items: Sequence[TreeItem], large: Sequence[ManifestEntry]) -> None:
-    """Refused unless project/ shows the newest backup: what a person reads there is what a restore would make."""
-    shown = {name for name in bundle.names if name.startswith(FILES)}
+def find_sources(
+    bundle: BundleReader, sidecar: Sidecar, large: Mapping[Digest, tuple[int, list[RelPath]]]
+) -> dict[Digest, bytes]:
+    """The large files that are not here yet, and where in the file their bytes are."""
+    found: dict[Digest, bytes] = {}
+    for digest, (size, paths) in large.items():
+        if sidecar.holds(digest, size):
+            continue
+        names = [OBJECTS + digest.removeprefix("blake3:").encode(), *(FILES + path for path in paths)]
+        name = next((name for name in names if name in bundle), None)
+        if name is None:
+            raise Refused(f"it lacks the bytes of {text_of(paths[0]) if paths else digest}")
+        found[digest] = name
+    return found
+
+
+def check_shown(
+    bundle: BundleReader,
+    items: Sequence[TreeItem],
+    large: Sequence[ManifestEntry],
+    taken: Set[bytes],
+    monitor: Monitor,
+) -> None:
+    """Refused unless project/ shows the newest backup: what a person reads there is what a restore would make.
+
+    `taken`: what is not read here, as it is when it is brought in.
+    """
+    shown = {name for name in bundle.sizes if name.startswith(FILES)}
     for item in items:
         name = FILES + item.path
         if item.mode not in (MODE_FILE, MODE_PROGRAM) or (name not in shown and not fits_zip(name)):
@@ -182,14 +219,15 @@ def check_shown(bundle: BundleReader, items: Sequence[TreeItem], large: Sequence
         with bundle.member(name) as source:
             if object_id(Kind.BLOB, source.read(item.size + 1)) != item.oid:
                 raise Refused(f"{text_of(name)} is not what its history holds")
+        monitor.advance(1, item.size)
         shown.discard(name)
     for entry in large:
         name = FILES + entry.path
         if name not in shown and not fits_zip(name):
             continue
-        with bundle.member(name) as source:
-            if entry.digest is not None and entry.size is not None:
-                read_object(source, name, entry.digest, entry.size, lambda data, offset: None)
+        if name not in taken and entry.digest is not None and entry.size is not None:
+            with bundle.member(name) as source:
+                read_object(source, name, entry.digest, entry.size, lambda data, offset: None, monitor)
         shown.discard(name)
     if shown:
         raise Refused(f"{text_of(min(shown))} is in no backup of it")
@@ -198,20 +236,15 @@ def check_shown(bundle: BundleReader, items: Sequence[TreeItem], large: Sequence
 def take_objects(
     bundle: BundleReader,
     sidecar: Sidecar,
+    sources: Mapping[Digest, bytes],
     large: Mapping[Digest, tuple[int, list[RelPath]]],
     room: Room,
     monitor: Monitor,
 ) -> int:
-    """Bring in the large files that are not here yet; returns their bytes. Refused where one is not what it should be:
-    then none is kept."""
+    """Bring in these large files; returns their bytes. Refused where one is not what it should be: then none is kept."""
     staged: dict[Digest, str] = {}
-    for digest, (size, paths) in large.items():
-        if sidecar.holds(digest, size):
-            continue
-        names = [OBJECTS + digest.removeprefix("blake3:").encode(), *(FILES + path for path in paths)]
-        name = next((name for name in names if name in bundle), None)
-        if name is None:
-            raise Refused(f"it lacks the bytes of {text_of(paths[0]) if paths else digest}")
+    for digest, name in sources.items():
+        size = large[digest][0]
         try:
             room.take(size)
         except NoRoom as problem:
@@ -228,21 +261,21 @@ def take_object(source: Source, path: str, name: bytes, digest: Digest, size: in
     """One large file into a new file."""
     fd = fsops.create_file(path, 0o600)
 
-    def write(data: bytes, offset: int) -> None:
-        fsops.write_all(fd, data, offset)
-        monitor.advance(0, len(data))
-
     try:
-        read_object(source, name, digest, size, write)
+        read_object(source, name, digest, size, partial(fsops.write_all, fd), monitor)
         os.fchmod(fd, OBJECT_MODE)
         fsops.sync_file(fd)
     finally:
         os.close(fd)
-    monitor.advance(1, 0)
 
 
 def read_object(
-    source: Source, name: bytes, digest: Digest, size: int, use: Callable[[bytes, int], None]
+    source: Source,
+    name: bytes,
+    digest: Digest,
+    size: int,
+    use: Callable[[bytes, int], None],
+    monitor: Monitor,
 ) -> None:
     """Hand over a large file block by block: never more bytes than its manifest says, Refused where these are others."""
     hasher, done = blake3(), 0
@@ -252,6 +285,8 @@ def read_object(
         use(block, done)
         hasher.update(block)
         done += len(block)
+        monitor.advance(0, len(block))
+    monitor.advance(1, 0)
     if done != size or digest_of(hasher.digest()) != digest:
         raise Refused(f"{text_of(name)} holds other bytes than its manifest says")
 

@@ -12,6 +12,7 @@ from tensortime.bundle import HISTORY, BundleReader
 from tensortime.errors import Damaged, NoSpace
 from tensortime.formats import META, Oid, parse_path, text_of
 from tensortime.manifest import ManifestEntry
+from tensortime.monitor import Monitor
 from tensortime.packs import Kind, PackWriter, decode_tree, encode_tree, object_id, pack_object
 from tensortime.plans import check_paths
 from tensortime.shadow import TreeItem, parse_commit
@@ -71,12 +72,12 @@ class Refused(Exception):
     """What a file holds cannot be taken in; the reason in a few words."""
 
 
-def read_pack(bundle: BundleReader, writer: PackWriter, room: int) -> Unpacked:
+def read_pack(bundle: BundleReader, writer: PackWriter, room: int, monitor: Monitor) -> Unpacked:
     """Every object of the history into a pack of ours: by the id of its bytes, whatever the file calls it.
 
     NoSpace once it takes more than `room` bytes: a small file may hold a pack that inflates to any size.
     """
-    found, written = Unpacked(), 0
+    found, written, done = Unpacked(), 0, 0
     meta: set[bytes] = set()
     with bundle.member(HISTORY) as source:
         order = Kind.COMMIT
@@ -98,6 +99,9 @@ def read_pack(bundle: BundleReader, writer: PackWriter, room: int) -> Unpacked:
             if written > room:
                 raise no_space(HISTORY, NoRoom(written, room))
             writer.add(packed)
+            monitor.advance(0, source.tell() - done)
+            done = source.tell()
+    monitor.advance(1, 0)
     return found
 
 

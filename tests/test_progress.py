@@ -11,6 +11,7 @@ from terminals import columns_of, on_terminal
 
 import tensortime
 from tensortime import api, maintenance, terminal
+from tensortime.errors import TargetExists
 from tensortime.messages import ENGLISH, Translator
 from tensortime.monitor import NullMonitor
 from tensortime.terminal import TerminalMonitor
@@ -199,6 +200,39 @@ def test_the_total_is_known_before_the_first_byte(tmp_path: Path) -> None:
         assert step == verb
         assert (3 << 20) + 100 <= size < (3 << 20) + 50_000
         assert size <= done < size + 50_000, verb
+
+
+def test_a_restore_onto_itself_shows_how_far_it_has_compared(tmp_path: Path) -> None:
+    """Before it says that the folder is there already, whole, it has read all large files in it."""
+    tree = Tree(tmp_path / "p").file("data.bin", size=3 << 20).file("gone.bin", size=2 << 20)
+    api.backup(directory=tree.root, name="x")
+    folder = api.restore("x", directory=tree.root).path
+    (Path(folder) / "gone.bin").unlink()
+    steps = Steps()
+    with pytest.raises(TargetExists, match=r"changed since: gone\.bin"):
+        api.restore("x", directory=tree.root, monitor=steps)
+    assert (steps.begun, steps.done) == ([("compare", 2, 5 << 20)], [3 << 20])
+
+
+@pytest.mark.parametrize("known", ["nothing", "large files"])
+def test_an_import_reads_each_byte_of_its_file_once(tmp_path: Path, known: str) -> None:
+    """All of it counts from the first moment on: small files that are checked, and large ones that are there already."""
+    tree = Tree(tmp_path / "p").file("train.py", b"1" * 100_000).file("old.bin", size=3 << 20)
+    tree.file("data.bin", size=2 << 20).file("copy.bin", (tree.root / "data.bin").read_bytes())
+    api.backup(directory=tree.root, name="x")
+    (tree.root / "old.bin").unlink()
+    api.backup(directory=tree.root, name="x")
+    tensortime.export_experiment("x", tmp_path / "x.zip", directory=tree.root)
+    other = Tree(tmp_path / "q")
+    if known == "large files":
+        tree.file("old.bin", size=3 << 20)
+        api.backup(directory=tree.root, name="y", store=tmp_path / "store")
+    steps = Steps()
+    got = tensortime.import_file(tmp_path / "x.zip", directory=other.root, store=tmp_path / "store", monitor=steps)
+    ((step, files, size),) = steps.begun
+    assert (step, files) == ("import", 7)
+    assert got.files == 3
+    assert size - 10_000 < steps.done[0] <= size, "README and export.json alone are not counted"
 
 
 def test_gc_and_doctor_show_how_far_they_are(tmp_path: Path) -> None:
