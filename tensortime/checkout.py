@@ -10,8 +10,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tensortime import fsops, hardlinks
 from tensortime.destination import discard, refuse_taken, remove_stale
@@ -24,7 +24,7 @@ from tensortime.errors import (
 )
 from tensortime.formats import Digest, RelPath, text_of
 from tensortime.history import Target
-from tensortime.intake import THREADS, in_threads, read_bytes
+from tensortime.intake import THREADS, read_bytes
 from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, ManifestEntry
 from tensortime.monitor import Meter, Monitor
 from tensortime.packs import Kind, object_id
@@ -35,8 +35,12 @@ from tensortime.shadow import TreeItem
 from tensortime.sidecar import HARDLINK, POINTING, Sidecar, place_object
 from tensortime.sidecar import SYMLINK as BY_SYMLINK
 from tensortime.store import LOCK_WAIT, Store
+from tensortime.threads import begin, in_threads, threads
 from tensortime.trees import MODE_FOLDER, MODE_LINK
 from tensortime.worktrees import PARTIAL, claimed, link_worktree, mend_worktrees, write_marker
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 RESTORED_BITS = 0o1777
 """setuid and setgid are not given back: the bytes are the same, who may become whom is not ours to decide."""
@@ -89,12 +93,12 @@ def build(
     admin = make_worktree(store, target, plan, partial)
     root = fsops.open_folder(partial)
     try:
-        with ThreadPoolExecutor(1, "tensortime") as pool:
+        with threads(1) as pool:
             # What git finds there already it does not make: two who make the same folder would get into each other's
             # way. But a file it puts in the place of another one: where two names may be one, it comes first.
             if not plan.has_twins:
                 make_folders(root, plan)
-            written = pool.submit(check_out, store, admin, plan, partial)
+            written = begin(pool, lambda: check_out(store, admin, plan, partial))
             if plan.has_twins:
                 wait_for(written, monitor)
                 make_folders(root, plan)
@@ -142,7 +146,7 @@ def check_out(store: Store, admin: str, plan: Plan, partial: str) -> None:
     store.shadow.fill_worktree(admin, partial, plan.manifest.umask)
 
 
-def wait_for(written: Future[None], monitor: Monitor) -> None:
+def wait_for(written: "Future[None]", monitor: Monitor) -> None:
     """Wait for git, which says nothing meanwhile: whoever watches sees that something happens. What it failed of."""
     while not written.done():
         monitor.advance(0, 0)
@@ -174,7 +178,7 @@ def place_all(store: Store, root: int, plan: Plan, how: str, monitor: Monitor) -
         meter.finish()
         return method
 
-    with ThreadPoolExecutor(THREADS, "tensortime") as pool:
+    with threads(min(THREADS, len(large))) as pool:
         placed = Counter(in_threads(pool, place, large, THREADS, stop))
     if how in POINTING and large:
         watch_links(store, {entry.digest for entry in large if entry.digest})
@@ -263,7 +267,7 @@ def give_modes(root: int, plan: Plan) -> None:
                     os.close(fd)
 
 
-def check_small(root: int, plan: Plan, monitor: Monitor, written: Future[None]) -> None:
+def check_small(root: int, plan: Plan, monitor: Monitor, written: "Future[None]") -> None:
     """Read back what git writes, while it writes: git itself does not compare a file with its id at checkout.
 
     A file that is right is whole, and git is done with it. `written`: git's work. Damaged, and what git failed of.

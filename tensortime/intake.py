@@ -10,11 +10,10 @@ import os
 import stat
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 from tensortime import fsops, statcache
 from tensortime.findings import FileStat
@@ -32,10 +31,11 @@ from tensortime.statcache import (
     StatKey,
     is_settled,
 )
+from tensortime.threads import Result, in_threads, threads
 from tensortime.trees import PERMISSIONS, LargeFile, SmallFile
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future, ThreadPoolExecutor
+    from concurrent.futures import ThreadPoolExecutor
 
 THREADS = min(8, max(2, os.cpu_count() or 2))
 LARGE_THREADS = THREADS + 1
@@ -49,9 +49,6 @@ ALONE_BYTES = 8 << 10
 
 BYTES_A_SECOND = 4e9
 """No thread hashes faster: what is larger than that allows is not begun where time is short."""
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 class Queued(NamedTuple):
@@ -192,48 +189,9 @@ class Outgrown(NamedTuple):
 def threads_for(
     files: Sequence[FileStat], count: int = THREADS
 ) -> "contextlib.AbstractContextManager[ThreadPoolExecutor | None]":
-    """The threads that read these files; None where one of them would get all, and where no thread can begin."""
-    if len(files) < BATCH_FILES and sum(file.size for file in files) < BATCH_BYTES:
-        return contextlib.nullcontext()
-    try:
-        from concurrent.futures import ThreadPoolExecutor  # 5 ms that a few small files need not pay
-
-        pool = ThreadPoolExecutor(count, "tensortime")
-        pool.submit(int)
-    except RuntimeError:  # Python ends (a backup that atexit calls), or the process may have no more of them
-        return contextlib.nullcontext()
-    return pool
-
-
-def in_threads(
-    pool: "ThreadPoolExecutor | None",
-    work: Callable[[Item], Result],
-    items: Iterable[Item],
-    ahead: int,
-    stop: threading.Event | None = None,
-) -> Iterator[Result]:
-    """Results in order, with at most `ahead` items under way: memory stays bounded. Without a pool, one by one.
-
-    `stop` is set where the results are not wanted to the end (Ctrl-C, an error), so that long work can give up.
-    """
-    if pool is None:
-        yield from map(work, items)
-        return
-    waiting: deque[Future[Result]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BaseException:
-        if stop is not None:
-            stop.set()
-        raise
-    finally:
-        for future in waiting:
-            future.cancel()
+    """The threads that read these files; None where one of them would get all."""
+    few = len(files) < BATCH_FILES and sum(file.size for file in files) < BATCH_BYTES
+    return threads(0 if few else count)
 
 
 def batches(files: Iterable[FileStat]) -> Iterator[list[FileStat]]:
@@ -250,20 +208,27 @@ def batches(files: Iterable[FileStat]) -> Iterator[list[FileStat]]:
         yield batch
 
 
-def alone(read: Callable[[list[FileStat]], Result], portions: Iterator[list[FileStat]]) -> Iterator[Result]:
-    """Read batches in this thread, for as long as several would be no faster.
+def read_batches(
+    read: Callable[[list[FileStat]], Result], files: Sequence[FileStat]
+) -> Iterator[Result]:
+    """Read small files in batches: in this thread for as long as several would be no faster, then in several.
 
     A thread gives Python's lock away in each call of the system, and waits to have it back: two read 50,000 files of 4 KB no
     sooner than one, for a third more work of the processor, which is the training's. Several are better where the disk is
     waited for, and where files are so large that hashing and compressing them, which need no lock, take longest.
     """
-    for batch in portions:
+    rest = batches(files)
+    for batch in rest:
         started, worked = time.monotonic(), time.thread_time()
         results = read(batch)
         seconds, work = time.monotonic() - started, time.thread_time() - worked
         yield results
         if seconds > 2 * work or sum(file.size for file in batch) > ALONE_BYTES * len(batch):
-            return
+            break
+    following = next(rest, None)
+    if following is not None:
+        with threads(THREADS) as pool:
+            yield from in_threads(pool, read, chain([following], rest), 2 * THREADS)
 
 
 def read_small(
@@ -335,9 +300,8 @@ def take_small(
     def read_batch(batch: list[FileStat]) -> list[SmallRead | Unread | Outgrown]:
         return [read_small(reading.source, file, known, reading.large_size) for file in batch]
 
-    rest = batches(files)
-    with threads_for(files) as pool:
-        for results in chain(alone(read_batch, rest), in_threads(pool, read_batch, rest, 2 * THREADS)):
+    with contextlib.closing(read_batches(read_batch, files)) as batches_read:
+        for results in batches_read:
             for result in results:
                 if isinstance(result, SmallRead):
                     keep_small(intake, reading.source, result, writer, known)
@@ -402,8 +366,10 @@ def take_large(
         finally:
             meter.finish()
 
-    with threads_for(files, LARGE_THREADS) as pool:
-        results = in_threads(pool, store, files, LARGE_THREADS, stop)
+    with (
+        threads_for(files, LARGE_THREADS) as pool,
+        contextlib.closing(in_threads(pool, store, files, LARGE_THREADS, stop)) as results,
+    ):
         for file, result in zip(files, results, strict=True):
             if isinstance(result, Stored):
                 keep_large(intake, source, file, result)

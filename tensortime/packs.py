@@ -25,6 +25,7 @@ from itertools import count, islice
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, cast
 
 from tensortime import fsops
+from tensortime.threads import begin, start_threads
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -355,20 +356,16 @@ class PackWriter:
         """
         self._wait_for_seal()
         closed = self._close_pack(pack)
-        try:
-            from concurrent.futures import ThreadPoolExecutor  # what most writers, of one pack, need not pay
-
-            thread = ThreadPoolExecutor(1, "tensortime-seal")
-            self._sealing = thread.submit(self._seal, closed)
-            thread.shutdown(wait=False)
-        except RuntimeError:  # Python ends, or the process may have no more threads
-            self._seal(closed)
+        pool = start_threads(1)
+        self._sealing = begin(pool, lambda: self._seal(closed))
+        if pool is not None:
+            pool.shutdown(wait=False)
 
     def _wait_for_seal(self) -> None:
         """Wait until no thread completes a pack; raises what that failed of."""
-        sealing, self._sealing = self._sealing, None
-        if sealing:
-            sealing.result()
+        if self._sealing:
+            self._sealing.result()
+            self._sealing = None  # not before: an interrupted wait is waited for again by `abort`
 
     def _close_pack(self, pack: BufferedRandom) -> Full:
         """Take the open pack, to which nothing is added any more."""

@@ -19,7 +19,7 @@ from tensortime.differences import FILE, Side
 from tensortime.findings import FileStat, Scan
 from tensortime.formats import RelPath, bytes_of, covering, text_of
 from tensortime.ignoring import Rules
-from tensortime.intake import THREADS, Source, batches, in_threads, read_bytes, threads_for
+from tensortime.intake import THREADS, Source, batches, read_bytes, threads_for
 from tensortime.manifest import common_umask
 from tensortime.monitor import Meter, Monitor
 from tensortime.packages import decode_packages
@@ -29,6 +29,7 @@ from tensortime.policy import Route, route
 from tensortime.project import Place
 from tensortime.scan import scan
 from tensortime.store import Store
+from tensortime.threads import in_threads
 from tensortime.trees import PERMISSIONS
 
 FACTS_SECONDS = 2.0

@@ -9,7 +9,6 @@ import json
 import os
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,11 +17,12 @@ from blake3 import blake3
 from tensortime import fsops
 from tensortime.formats import Digest, digest_of
 from tensortime.gitobjects import GitObjects, read_whole, reason_of
-from tensortime.intake import THREADS, in_threads
+from tensortime.intake import THREADS
 from tensortime.monitor import Meter, Monitor
 from tensortime.packreader import Entry, Pack, PackDamaged
 from tensortime.reach import stored_objects
 from tensortime.store import Store
+from tensortime.threads import in_threads, threads
 
 STRETCH = 8 << 20
 """Bytes of a pack that are one part, read by one thread."""
@@ -127,7 +127,7 @@ def read_parts(parts: Sequence[Part], monitor: Monitor) -> Iterator[tuple[Part, 
         meter.finish()
         return wrong
 
-    with ThreadPoolExecutor(THREADS, "tensortime") as pool:
+    with threads(min(THREADS, len(parts))) as pool:
         yield from zip(parts, in_threads(pool, read, parts, 2 * THREADS, stop), strict=True)
 
 

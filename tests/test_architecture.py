@@ -55,7 +55,7 @@ LAYERS = """
     outputlog  console
     gitcommand  redaction  messages  packreader  withdrawn  condemned  refusals  bundle  closeness
     errors  formats  packs  ranks  chinese  commandline  verbs  landmarks  credentials  tables  processes  reflocks
-    arrays  gaps  relay  cycles  fsops
+    arrays  gaps  relay  cycles  fsops  threads
 """
 """From the faces down to what knows nothing; `__init__` and `__main__` stand above all of it."""
 
