@@ -83,6 +83,7 @@ def answer(arguments: list[str]) -> int:
             return completion.answer_words(arguments[2:])
         if len(arguments) == 2 and arguments[1] in completion.SHELLS:
             return completion.answer(arguments[1])
+    heed_children()
     from tensortime import shortcuts
 
     code = shortcuts.answer(arguments)
@@ -91,6 +92,15 @@ def answer(arguments: list[str]) -> int:
     from tensortime import cli
 
     return cli.run(arguments)
+
+
+def heed_children() -> None:
+    """Have the exit codes of children, also where whoever started us ignores SIGCHLD, which is inherited."""
+    import signal
+
+    number = getattr(signal, "SIGCHLD", None)  # Windows has none
+    if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def say(text: str) -> None:

@@ -8,6 +8,7 @@ environment, and `worktree add` would then write the *user's* index.
 import contextlib
 import errno
 import os
+import re
 import signal
 import subprocess
 import time
@@ -106,6 +107,9 @@ class ObjectList(NamedTuple):
     trees: tuple[bytes, ...]
 
 
+DIED = 128
+"""git's exit code where it says `fatal:`."""
+
 LOOKS = 20
 """How often a worktree is tried to be made beside another that is just being made."""
 
@@ -148,6 +152,7 @@ class Shadow:
             check=False,
             pass_fds=tuple(self.locks),
         )
+        done.returncode = true_code(done.returncode, done.stderr)
         if done.returncode not in accept:
             # Below the minimum every verb fails here, at the latest where it lists the refs: say why.
             check_version()
@@ -344,6 +349,11 @@ class Shadow:
     def pack_refs(self) -> None:
         """Write all refs into one file; the loose ones stay."""
         self.run("pack-refs", "--all", "--no-prune")
+
+
+def true_code(code: int, said: bytes) -> int:
+    """The exit code of a git that wrote `said` to stderr: where the user ignores SIGCHLD, 0 is all that can be had."""
+    return DIED if code == 0 and re.search(rb"^fatal: ", said, re.MULTILINE) else code
 
 
 def ref_has_moved(stderr: bytes) -> bool:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -121,6 +124,34 @@ def test_the_rest_is_whole(project: Path, harm: str) -> None:
     assert report.experiment == f"{BROKEN}-2" and report.exit_code == 0
     assert_same_tree(project, api.restore(f"{BROKEN}-2", directory=project).path)
     assert_same_tree(project, api.restore("@", project.parent / "out", directory=project).path)
+
+
+@pytest.mark.parametrize("harm", sorted(HARMS))
+def test_with_sigchld_ignored_no_other_experiment_is_overlooked(project: Path, harm: str) -> None:
+    """git dies of some of these, and its exit code cannot be had then: what it wrote before is not all there is."""
+    HARMS[harm](project)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        listed = api.log(directory=project)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert [one.name for one in listed.experiments] == ["last", "first"]
+    assert [one.ref for one in listed.damaged] == [f"refs/experiments/{BROKEN}"]
+
+
+def test_a_gc_whose_parent_ignores_sigchld_frees_nothing_that_is_needed(project: Path) -> None:
+    """What is ignored is inherited: the program has exit codes all the same."""
+    pack_refs(project)
+    subprocess.run(
+        [sys.executable, "-m", "tensortime", "gc"],
+        cwd=project,
+        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
+        capture_output=True,
+        timeout=100,
+    )
+    for name in OTHERS:
+        restored = api.restore(name, directory=project)
+        assert (Path(restored.path) / "train.py").read_text() == f"print({name!r})\n"
 
 
 def replace_meta(project: Path, name: str, data: bytes | None) -> None:
