@@ -19,12 +19,12 @@ import tarfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import IO, Protocol
 
 from tensortime.errors import BadBundle, UsageError
-from tensortime.formats import text_of
+from tensortime.formats import folders_above, text_of
 
 README, HEADER, HISTORY = b"README.txt", b"export.json", b"history.pack"
 FILES, OBJECTS = b"project/", b"objects/"
@@ -194,6 +194,7 @@ class BundleReader:
                 else tarfile.TarFile(path, encoding="utf-8", errors="surrogateescape")
             )
             try:
+                check_names(self._listing())
                 self._names = dict(self._members())
             except BaseException:
                 self._open.close()
@@ -240,8 +241,17 @@ class BundleReader:
         assert isinstance(member, tarfile.TarInfo)
         return self._open.extractfile(member) or io.BytesIO()
 
+    def _listing(self) -> Iterator[tuple[bytes, bool]]:
+        """All names, each with whether it is a folder."""
+        if isinstance(self._open, zipfile.ZipFile):
+            for info in self._open.infolist():
+                yield info.filename.encode("utf-8", "surrogateescape"), info.is_dir()
+        else:
+            for row in self._open:
+                yield row.name.encode("utf-8", "surrogateescape"), row.isdir()
+
     def _members(self) -> Iterator[tuple[bytes, zipfile.ZipInfo | tarfile.TarInfo]]:
-        """Regular files alone: links, devices and folders are nothing to read. The last of a name counts."""
+        """Regular files alone: links, devices and folders are nothing to read."""
         if isinstance(self._open, zipfile.ZipFile):
             for info in self._open.infolist():
                 kind = stat.S_IFMT(info.external_attr >> 16)
@@ -255,6 +265,23 @@ class BundleReader:
             for row in self._open:
                 if row.isreg():
                     yield row.name.encode("utf-8", "surrogateescape"), row
+
+
+def check_names(listing: Iterable[tuple[bytes, bool]]) -> None:
+    """ValueError where who unpacks the file could see something else than we read: two members in one place, one below a
+    file, one in project/ under another spelling."""
+    places: dict[bytes, bool] = {}
+    for name, is_folder in listing:
+        place = os.path.normpath(name.lstrip(b"/"))
+        if place in places and not (is_folder and places[place]):
+            raise ValueError(f"{text_of(name)} is in it twice")
+        places[place] = is_folder
+        elsewhere = os.path.normpath(name.replace(b"\\", b"/").lstrip(b"/"))
+        if elsewhere.startswith(FILES) and not name.startswith(FILES):
+            raise ValueError(f"{text_of(name)} is another name for what lies in project/")
+    for place in places:
+        if any(not places.get(above, True) for above in folders_above(place)):
+            raise ValueError(f"{text_of(place)} lies below a file")
 
 
 @contextlib.contextmanager

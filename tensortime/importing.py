@@ -104,7 +104,8 @@ def take_in(
     here = [size for name, size in bundle.sizes.items() if name.startswith(OBJECTS) and name not in taken]
     monitor.advance(len(here), sum(here))
     check_shown(bundle, items_below(unpacked, chain[0].tree), chain[0].large, taken, monitor)
-    brought = take_objects(bundle, sidecar, sources, large, space_left(store, writer.bytes, None), monitor)
+    # The pack lies on that disk already.
+    brought = take_objects(bundle, sidecar, sources, large, space_left(store, 0, None), monitor)
     sidecar.sync(large)
     return chain[0], brought
 

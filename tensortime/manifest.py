@@ -159,7 +159,10 @@ def decode_entry(fields: dict[str, object]) -> ManifestEntry:
             raise ValueError("a file without a size")
         return replace(entry, size=size, digest=digest)
     if kind == SYMLINK:
-        return replace(entry, target=base64.b64decode(str(target), validate=True))
+        leads_to = base64.b64decode(str(target), validate=True)
+        if not leads_to or b"\0" in leads_to:
+            raise ValueError("a link that leads to no path")
+        return replace(entry, target=leads_to)
     if kind not in (SMALL, FOLDER):
         raise ValueError(f"an unknown kind {str(kind)[:40]!r}")
     return entry

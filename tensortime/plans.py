@@ -6,7 +6,7 @@ from functools import cached_property
 
 from tensortime.cycles import no_cycle_search
 from tensortime.errors import Damaged, message
-from tensortime.formats import META, RelPath, folders_above, goes_into_git, text_of
+from tensortime.formats import META, RelPath, folders_above, git_refuses_link, goes_into_git, text_of
 from tensortime.history import Target, manifest_of, read_meta, run_of, skipped_in
 from tensortime.manifest import FILE, FOLDER, SMALL, SYMLINK, Manifest, ManifestEntry
 from tensortime.reports import Skipped
@@ -103,8 +103,9 @@ def make_plan(store: Store, target: Target) -> Plan:
 def check_paths(items: Sequence[TreeItem], manifest: Manifest) -> None:
     """Damaged where a tree and its manifest cannot both be put into one folder, or reach for what is not theirs."""
     modes = {item.path: item.mode for item in items}
-    for path in modes:
-        if not goes_into_git(path):
+    for path, kind in modes.items():
+        refused = kind == MODE_LINK and git_refuses_link(path.rpartition(b"/")[2])
+        if refused or not goes_into_git(path):
             raise Damaged("a tree in the store is not ours: it holds {path}", path=text_of(path))
     for entry in manifest.entries.values():
         path, mode = entry.path, modes.get(entry.path)

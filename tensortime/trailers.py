@@ -41,6 +41,9 @@ KNOWN = [
 
 KNOWN_KEYS = frozenset(KNOWN)
 
+COUNT_BITS = 63
+"""So many has a count or a time at most; none is negative."""
+
 raw_decode = json.JSONDecoder().raw_decode
 
 
@@ -138,7 +141,7 @@ def decode_message(text: str) -> BackupFacts:
         rows[key] = value
     command: list[object] = typed(rows, "Command", [])
     try:
-        return BackupFacts(
+        facts = BackupFacts(
             note=note,
             number=int(rows["Backup"]),
             time_ns=int(rows["Time-Ns"]),
@@ -157,6 +160,9 @@ def decode_message(text: str) -> BackupFacts:
         )
     except (KeyError, TypeError, RecursionError) as problem:
         raise ValueError(f"trailers of no backup: {problem}") from problem
+    if (facts.number | facts.time_ns | facts.files | facts.size | facts.edited_ns) >> COUNT_BITS:
+        raise ValueError("a count that is negative, or beyond all measure")
+    return facts
 
 
 def unknown_in(rows: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -10,10 +10,18 @@ from dataclasses import dataclass, field
 from tensortime import history
 from tensortime.bundle import HISTORY, BundleReader
 from tensortime.errors import Damaged, NoSpace
-from tensortime.formats import META, Oid, parse_path, text_of
+from tensortime.formats import META, Oid, bytes_of, parse_path, text_of
 from tensortime.manifest import ManifestEntry
 from tensortime.monitor import Monitor
-from tensortime.packs import Kind, PackWriter, decode_tree, encode_tree, object_id, pack_object
+from tensortime.packs import (
+    Kind,
+    PackWriter,
+    decode_tree,
+    encode_commit,
+    encode_tree,
+    object_id,
+    pack_object,
+)
 from tensortime.plans import check_paths
 from tensortime.shadow import TreeItem, parse_commit
 from tensortime.sidecar import NoRoom
@@ -23,6 +31,9 @@ from tensortime.unpacking import unpack
 
 LARGEST_SMALL = 256 << 20
 """Bytes of one object of the history: it is taken into memory."""
+
+LARGEST_COMMIT = 64 << 20
+"""Bytes of one commit, with note, params and metrics: every list of experiments reads it."""
 
 LARGEST_KEPT = 1 << 30
 """Bytes of all commits, folders and manifests of a history, which are kept in memory until it is checked."""
@@ -84,6 +95,8 @@ def read_pack(bundle: BundleReader, writer: PackWriter, room: int, monitor: Moni
         for kind, data in unpack(source, LARGEST_SMALL):
             if kind < order:
                 raise Refused("its objects come in another order than export writes them")
+            if kind is Kind.COMMIT and len(data) > LARGEST_COMMIT:
+                raise Refused("it has a backup with too long a note, or too many params")
             if kind is Kind.BLOB and order is not Kind.BLOB:
                 meta = meta_blobs(found)
             order = kind
@@ -164,29 +177,37 @@ def check_history(found: Unpacked, tip: Oid) -> list[Link]:
     while oid is not None:
         if oid not in found.commits or len(chain) >= LONGEST_HISTORY:
             raise Refused("it lacks a backup of its history")
-        headers, text = parse_commit(found.commits[oid])
-        parents = [
-            line
-            for line in found.commits[oid].partition(b"\n\n")[0].split(b"\n")
-            if line.startswith(b"parent ")
-        ]
-        link = read_link(found, oid, headers.get("tree", ""), text, used)
-        if len(parents) > 1 or (chain and link.facts.number > chain[-1].facts.number):
+        tree, parent, text = read_commit(found.commits[oid])
+        link = read_link(found, oid, tree, text, used)
+        if chain and link.facts.number > chain[-1].facts.number:
             raise Refused("its backups are in no order")
         chain.append(link)
-        oid = bytes.fromhex(headers["parent"]) if parents else None
+        oid = parent
     if len(chain) != len(found.commits) or used != found.trees.keys() | found.sizes.keys():
         raise Refused("it holds what no backup of it needs")
     return chain
 
 
-def read_link(found: Unpacked, oid: bytes, tree: str, text: str, used: set[bytes]) -> Link:
+def read_commit(data: bytes) -> tuple[bytes, bytes | None, str]:
+    """The tree, the parent and the message of a commit; Refused for one that we would have written in another way: git,
+    which has to read it later, is not as forgiving as we are."""
+    headers, text = parse_commit(data)
+    tree = bytes.fromhex(headers.get("tree", ""))
+    parent = bytes.fromhex(headers["parent"]) if "parent" in headers else None
+    seconds = int(headers.get("committer", "").split(" ")[-2:][0] or 0)
+    written = encode_commit(tree, [] if parent is None else [parent], seconds, bytes_of(text))
+    if written != data:
+        raise Refused("it holds a backup that TensorTime would not have written")
+    return tree, parent, text
+
+
+def read_link(found: Unpacked, oid: bytes, tree: bytes, text: str, used: set[bytes]) -> Link:
     """One backup; `used` grows by all that it needs."""
     facts = decode_message(text)
     if facts.number < 1 or facts.time_ns > time.time_ns() + LATEST_SECONDS * 1_000_000_000:
         raise Refused("it has a backup whose number or time is impossible")
-    items = items_below(found, bytes.fromhex(tree))
-    used |= {bytes.fromhex(tree), *(item.oid for item in items)}
+    items = items_below(found, tree)
+    used |= {tree, *(item.oid for item in items)}
     files = {item.oid for item in items if item.mode != MODE_FOLDER}
     if not files <= found.sizes.keys():
         raise Refused("it lacks a small file of its history")
@@ -201,4 +222,4 @@ def read_link(found: Unpacked, oid: bytes, tree: str, text: str, used: set[bytes
         check_paths(items, manifest)
     except Damaged as problem:
         raise Refused(str(problem)) from problem
-    return Link(oid, bytes.fromhex(tree), facts, tuple(manifest.large()))
+    return Link(oid, tree, facts, tuple(manifest.large()))

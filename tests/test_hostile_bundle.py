@@ -5,12 +5,14 @@ import io
 import json
 import os
 import random
+import re
 import stat
 import struct
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from builders import Tree
 from conftest import Tally
 from round_trips import THRESHOLD
 
-from tensortime import api, fsops, importing, portable, unpacked
+from tensortime import api, fsops, importing, portable, snapshot, unpacked
 from tensortime.errors import BadBundle, TargetExists, TensorTimeError
 from tensortime.packs import (
     FOLDER,
@@ -64,6 +66,7 @@ class Forgery:
         self.facts = BackupFacts("", 1, 1_800_000_000_000_000_000 - 10**17, "host", "/theirs", "done", 1, 1)
         self.raw_tree: bytes | None = None
         self.change_pack: Callable[[list[Object]], bytes] = pack_of
+        self.change_commit: Callable[[bytes], bytes] = lambda data: data
 
     def file(self, name: bytes, data: bytes, mode: int = FILE) -> "Forgery":
         """A small file at the top."""
@@ -100,6 +103,7 @@ class Forgery:
         rows = [*self.rows, TreeEntry(FOLDER, b".tensortime", object_id(Kind.TREE, below))]
         top = self.raw_tree or encode_tree(rows)
         commit = encode_commit(object_id(Kind.TREE, top), [], 1_700_000_000, encode_message(self.facts))
+        commit = self.change_commit(commit)
         objects: list[Object] = [(Kind.COMMIT, commit)]
         objects += [(Kind.TREE, data) for data in (top, below, *self.trees)]
         objects += [(Kind.BLOB, data) for data in dict.fromkeys((*self.blobs, *meta.values()))]
@@ -385,6 +389,97 @@ def test_what_a_person_reads_is_what_a_restore_makes(project: Path, tmp_path: Pa
         )
 
 
+SHADOWS = {
+    "a kind file first": [("project/train.py", tarfile.REGTYPE, b"kind")],
+    "a link last": [("project/train.py", tarfile.SYMTYPE, b"")],
+    "another spelling": [("./project/train.py", tarfile.REGTYPE, b"kind")],
+    "an absolute one": [("/project/train.py", tarfile.REGTYPE, b"kind")],
+    "a detour": [("x/../project/train.py", tarfile.REGTYPE, b"kind")],
+    "for Windows": [("project\\train.py", tarfile.REGTYPE, b"kind")],
+    "through a link": [("x", tarfile.SYMTYPE, b""), ("x/train.py", tarfile.REGTYPE, b"kind")],
+}
+
+
+@pytest.mark.parametrize("way", sorted(SHADOWS))
+def test_no_other_member_shows_in_place_of_a_file(project: Path, tmp_path: Path, way: str) -> None:
+    """Unpacked by others, the file that a person reads would be another one than that which is imported."""
+    file = Forgery().file(b"train.py", b"print('evil')").write(tmp_path / "f.tar")
+    with tarfile.open(file, "a") as tarred:
+        for name, kind, data in SHADOWS[way]:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname, info.size = kind, "project", len(data)
+            tarred.addfile(info, io.BytesIO(data))
+    refused(project, file, says="twice|another name|below a file")
+
+
+def test_no_member_of_a_zip_stands_twice(project: Path, tmp_path: Path) -> None:
+    """`unzip -n` and what browsers show take the first, others the last."""
+    file = Forgery().file(b"train.py", b"print('evil')").write(tmp_path / "f.zip")
+    with zipfile.ZipFile(file, "a") as packed, pytest.warns(UserWarning, match="Duplicate name"):
+        packed.writestr("project/train.py", "print('kind')")
+    refused(project, file, says="twice")
+
+
+def test_commits_are_as_we_write_them(project: Path, tmp_path: Path) -> None:
+    """git has to read them later, for every list and every gc, and is not as forgiving as we are."""
+    changes: list[Callable[[bytes], bytes]] = [
+        lambda data: data.replace(b"author ", b"writer "),
+        lambda data: data.replace(b"+0000\ncommitter", b"+0000\nencoding latin-1\ncommitter"),
+        lambda data: data.replace(b"tree ", b"tree  ", 1),
+        lambda data: data.replace(b"<tensortime@localhost>", b"tensortime@localhost"),
+        lambda data: re.sub(rb"^(tree .*\n)(author .*\n)", rb"\2\1", data),
+        lambda data: re.sub(rb"committer.*", b"committer", data),
+        lambda data: re.sub(rb" \d+ \+0000", b" 99999999999999999999 +0000", data),
+    ]
+    for number, change in enumerate(changes):
+        forgery = Forgery().file(b"train.py", b"1")
+        forgery.change_commit = change
+        refused(project, forgery.write(tmp_path / f"{number}.zip"), says="cannot be imported")
+
+
+@pytest.mark.parametrize("field", ["number", "time_ns", "files", "size", "edited_ns"])
+@pytest.mark.parametrize("count", [-1, 1 << 63, 10**400])
+def test_counts_are_possible(project: Path, tmp_path: Path, field: str, count: int) -> None:
+    """A size of 400 digits would be published, and fail every list from then on."""
+    forgery = Forgery().file(b"a", b"1")
+    forgery.facts = replace(forgery.facts, **{field: count})  # type: ignore[arg-type]
+    refused(project, forgery.write(tmp_path / "f.zip"), says="beyond all measure|cannot be imported")
+
+
+def test_a_note_has_an_end(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every list of experiments reads it."""
+    monkeypatch.setattr(unpacked, "LARGEST_COMMIT", 1000)
+    forgery = Forgery().file(b"a", b"1")
+    forgery.facts = replace(forgery.facts, note="n" * 1000)
+    refused(project, forgery.write(tmp_path / "f.zip"), says="too long a note")
+
+
+@pytest.mark.parametrize("target", ["", "AAAA", "YQBi"])
+def test_links_lead_somewhere(project: Path, tmp_path: Path, target: str) -> None:
+    """To no path, or to one with a NUL, the system makes no link."""
+    forgery = Forgery()
+    forgery.manifest.append({"path": "link", "kind": "symlink", "target_base64": target})
+    refused(project, forgery.write(tmp_path / "f.zip"), says="leads to no path")
+
+
+def test_no_link_has_a_name_that_git_refuses(project: Path, tmp_path: Path) -> None:
+    """The whole checkout would fail."""
+    forgery = Forgery().file(b".gitmodules", b"elsewhere", 0o120000)
+    refused(project, forgery.write(tmp_path / "f.zip"), says="not ours")
+
+
+def test_a_history_that_fits_leaves_room_for_itself(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it is staged its bytes are gone from what is free: they do not count twice."""
+    forgery = Forgery().file(b"a", random.Random(1).randbytes(60_000)).large("x.bin", b"x" * 10_000)
+    monkeypatch.setattr(importing, "CODE_BYTES", 0)
+    free = iter([100_000, 40_000])
+    monkeypatch.setattr(snapshot, "kept_free", lambda total: 0)
+    monkeypatch.setattr(fsops, "free_space", lambda _: (next(free), 1 << 40))
+    assert portable.import_file(forgery.write(tmp_path / "f.zip"), directory=project).experiment == "theirs"
+
+
 def test_members_beside_those_that_are_needed_are_never_written(project: Path, tmp_path: Path) -> None:
     """S10: `..`, absolute names, links, devices, hard links to links: nothing in the file decides where bytes go."""
     file = Forgery().file(b"a", b"1").write(tmp_path / "f.tar")
@@ -393,7 +488,7 @@ def test_members_beside_those_that_are_needed_are_never_written(project: Path, t
             ("../escaped", tarfile.REGTYPE, ""),
             ("/escaped", tarfile.REGTYPE, ""),
             ("elsewhere", tarfile.SYMTYPE, "/etc"),
-            ("elsewhere/passwd", tarfile.REGTYPE, ""),
+            ("elsewhere-too/passwd", tarfile.REGTYPE, ""),
             ("project/link", tarfile.SYMTYPE, "/etc"),
             ("project/hard", tarfile.LNKTYPE, "/etc/passwd"),
             ("project/null", tarfile.CHRTYPE, ""),
