@@ -21,6 +21,7 @@ from tensortime.errors import (
     NoSpace,
     StoreBusy,
     StoreUnusable,
+    message,
 )
 from tensortime.formats import Digest, RelPath, text_of
 from tensortime.history import Target
@@ -65,17 +66,41 @@ def restore(
         mend_worktrees(store)
         with claimed(store, destination, wait=LOCK_WAIT) as got:
             if not got:
-                raise StoreBusy("another process is restoring into {path}", path=destination)
+                raise busy(destination)
             refuse_taken(store, target, destination, monitor)
             plan = make_plan(store, target)
             partial = destination + PARTIAL
             remove_stale(store, partial)
+            try:
+                make_place(destination, plan.manifest.umask)
+            except OSError as problem:
+                raise explain(problem, store, plan, destination) from problem
             try:
                 report = build(store, project, target, plan, partial, destination, how, monitor)
             except BaseException as problem:
                 discard(partial)
                 raise explain(problem, store, plan, destination) from problem
     return replace(report, seconds=time.monotonic() - started)
+
+
+def busy(destination: str) -> StoreBusy:
+    """The error where another restore has the destination."""
+    return StoreBusy(
+        "another process is restoring into {path}",
+        path=destination,
+        hint=message("name another folder; if none is, remove {partial}", partial=destination + PARTIAL),
+    )
+
+
+def make_place(destination: str, umask: int) -> None:
+    """Make the folder in which git makes the worktree: what speaks against the place is said by the system. StoreBusy."""
+    os.makedirs(os.path.dirname(destination), exist_ok=True)
+    partial = destination + PARTIAL
+    try:
+        os.mkdir(partial)
+    except FileExistsError as problem:  # locks do not keep others out here: it is not ours to remove
+        raise busy(destination) from problem
+    os.chmod(partial, 0o777 & ~umask)
 
 
 def build(
@@ -128,11 +153,7 @@ def build(
 
 
 def make_worktree(store: Store, target: Target, plan: Plan, partial: str) -> str:
-    """Let git make a worktree without files, in a folder that we make: what speaks against the place is said by the
-    system. Returns its record."""
-    os.makedirs(os.path.dirname(partial), exist_ok=True)
-    os.mkdir(partial)
-    os.chmod(partial, 0o777 & ~plan.manifest.umask)
+    """Let git make a worktree without files in a folder that we made; returns its record."""
     store.shadow.add_worktree(os.fsencode(partial), target.commit, plan.manifest.umask)
     admin = read_record(partial)
     if admin is None:

@@ -227,6 +227,7 @@ CHINESE: dict[str, str] = {
     "another process is building this environment: {path}": "另一个进程正在建立这个环境：{path}",
     "another process is cleaning up the store {store}": "另一个进程正在清理备份文件夹 {store}",
     "another process is restoring into {path}": "另一个进程正在还原到 {path}",
+    "name another folder; if none is, remove {partial}": "请换一个文件夹；若并没有这样的进程，请删除 {partial}",
     "another process works on {path}": "另一个进程正在使用 {path}",
     "another restored folder lies in {path}: {other}": "{path} 里有另一个还原出的文件夹：{other}",
     "as {names}": "路径：{names}",

@@ -225,9 +225,13 @@ def sync_file(fd: int) -> None:
     """Make an open file survive a power loss."""
     try:
         if sys.platform == "darwin":
-            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
-        else:
-            os.fsync(fd)
+            try:
+                fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+                return
+            except OSError as problem:  # some file systems have only the weaker one
+                if problem.errno in (errno.EIO, *FULL):
+                    raise
+        os.fsync(fd)
     except OSError as problem:
         if problem.errno not in NO_SYNC:
             raise

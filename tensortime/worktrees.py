@@ -21,7 +21,7 @@ from tensortime.mending import clear_place
 from tensortime.names import ExperimentName, suggest_name
 from tensortime.project import Place, admin_folder, named_record, read_parent
 from tensortime.shadow import NO_OID
-from tensortime.store import STALE_SECONDS, Store
+from tensortime.store import DEAD_SECONDS, STALE_SECONDS, Store
 
 PARTIAL = ".partial"
 """Ends the name of a worktree that is being made."""
@@ -153,11 +153,20 @@ def is_in_order(admin: str) -> bool:
 def claimed(store: Store, destination: str, wait: float = 0.0) -> Iterator[bool]:
     """Claim a destination, as who makes or removes a worktree there does; yields whether nobody else has.
 
-    `wait`: seconds for which another's is waited for: a git that outlives a restore that was killed has it too.
+    `wait`: seconds for which another's is waited for: a git that outlives a restore that was killed has it too. Where
+    the file system has no locks a worktree that is half made is another's, until it is older than DEAD_SECONDS.
     """
     name = "restore-" + blake3(os.fsencode(destination)).hexdigest()[:16]
-    with store.locked(".tmp", name, wait=wait) as got:
+    with store.locked(".tmp", name, wait=wait, lockless=not is_recent(destination + PARTIAL)) as got:
         yield got
+
+
+def is_recent(path: str) -> bool:
+    """Whether somebody may still be at work on a path."""
+    try:
+        return time.time() - os.lstat(path).st_mtime < DEAD_SECONDS
+    except OSError:
+        return False
 
 
 def mend_record(store: Store, admin: str) -> None:
