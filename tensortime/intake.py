@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
@@ -210,7 +210,7 @@ def batches(files: Iterable[FileStat]) -> Iterator[list[FileStat]]:
 
 def read_batches(
     read: Callable[[list[FileStat]], Result], files: Sequence[FileStat]
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Read small files in batches: in this thread for as long as several would be no faster, then in several.
 
     A thread gives Python's lock away in each call of the system, and waits to have it back: two read 50,000 files of 4 KB no

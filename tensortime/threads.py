@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from itertools import chain
 from typing import TYPE_CHECKING, TypeVar
 
@@ -57,7 +57,7 @@ def in_threads(
     items: Iterable[Item],
     ahead: int,
     stop: threading.Event | None = None,
-) -> Iterator[Result]:
+) -> Generator[Result, None, None]:
     """Results in order, with at most `ahead` items under way: memory stays bounded. Without a pool, one by one.
 
     `stop` is set where the results are not wanted to the end (Ctrl-C, an error), so that long work can give up.
@@ -68,7 +68,8 @@ def in_threads(
         for item in rest if pool is not None else ():
             try:
                 waiting.append(pool.submit(work, item))  # type: ignore[union-attr]
-            except RuntimeError:  # the main thread has ended: threads finish what they have, and take nothing new
+            except RuntimeError:
+                # The main thread has ended: threads finish what they have, and take nothing new.
                 rest = chain([item], rest)
                 break
             if len(waiting) >= ahead:
