@@ -38,6 +38,7 @@ INDEX_MAGIC = b"\xfftOc" + struct.pack(">I", 2)
 FANOUT_END = len(INDEX_MAGIC) + 256 * 4
 FIRST_LARGE_OFFSET = 1 << 31  # from here on it stands in the 64-bit table of the idx
 BUFFER = 1 << 20
+FULL = 512 << 20  # bytes of a pack: the last one is hashed while nothing is read, half of this on average
 ALWAYS_TRY = 8 << 10  # up to here trying to compress costs hardly more than a sample
 SAMPLE_WINDOWS, SAMPLE_WINDOW = 4, 1 << 10
 LONGEST_BLOCK = 0xFFFF
@@ -239,7 +240,7 @@ class PackWriter:
     Memory: 130 bytes an object over all packs, and 140 for each of one pack while its idx is made.
     """
 
-    def __init__(self, pack_folder: str, staging_folder: str, *, limit: int = 1 << 30) -> None:
+    def __init__(self, pack_folder: str, staging_folder: str, *, limit: int = FULL) -> None:
         self.objects = 0
         self.bytes = 0
         self._pack_folder, self._staging_folder = os.fspath(pack_folder), os.fspath(staging_folder)

@@ -5,6 +5,8 @@ here. On a file system with reflinks the clone is read in place of the source; t
 """
 
 import os
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -226,6 +228,26 @@ def test_a_restore(tmp_path: Path, small: int, large: int) -> None:
 
 
 # --- looking
+
+
+MEMORY = """
+import resource, sys
+from tensortime import api
+api.restore("first", sys.argv[2], directory=sys.argv[1])
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+
+
+def test_memory_of_the_git_that_restores(tmp_path: Path) -> None:
+    """It maps a part of a pack at a time, not 300 MB of it in as many processes as there are cores."""
+    tree = Tree(tmp_path / "project")
+    for number in range(600):
+        tree.file(f"{number % 7}/{number}.jpg", size=500_000)
+    api.backup(directory=tree.root, name="first")
+    words = [sys.executable, "-c", MEMORY, str(tree.root), str(tmp_path / "restored")]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=100)
+    unit = 1 if sys.platform == "darwin" else 1024
+    assert int(done.stdout) * unit < 100_000_000
 
 
 def test_git_processes_of_what_only_looks(tmp_path: Path) -> None:
