@@ -278,7 +278,7 @@ def test_who_is_left_behind_lives_on(tmp_path: Path) -> None:
     shown = seen(RUN, ["sh", "-c", script], tmp_path)
     assert shown[:2] == (b"started\r\n", 0)
     for _ in range(500):
-        if (tmp_path / "heard").exists():
+        if (tmp_path / "heard").exists() and (tmp_path / "heard").read_text():  # it is made, then written
             break
         time.sleep(0.05)
     assert (tmp_path / "heard").read_text() == "end\n"
