@@ -72,7 +72,7 @@ def restore(
             partial = destination + PARTIAL
             remove_stale(store, partial)
             try:
-                make_place(destination, plan.manifest.umask)
+                make_place(destination)
             except OSError as problem:
                 raise explain(problem, store, plan, destination) from problem
             try:
@@ -92,15 +92,13 @@ def busy(destination: str) -> StoreBusy:
     )
 
 
-def make_place(destination: str, umask: int) -> None:
+def make_place(destination: str) -> None:
     """Make the folder in which git makes the worktree: what speaks against the place is said by the system. StoreBusy."""
     os.makedirs(os.path.dirname(destination), exist_ok=True)
-    partial = destination + PARTIAL
     try:
-        os.mkdir(partial)
+        os.mkdir(destination + PARTIAL)
     except FileExistsError as problem:  # locks do not keep others out here: it is not ours to remove
         raise busy(destination) from problem
-    os.chmod(partial, 0o777 & ~umask)
 
 
 def build(
@@ -154,6 +152,7 @@ def build(
 
 def make_worktree(store: Store, target: Target, plan: Plan, partial: str) -> str:
     """Let git make a worktree without files in a folder that we made; returns its record."""
+    os.chmod(partial, 0o777 & ~plan.manifest.umask)
     store.shadow.add_worktree(os.fsencode(partial), target.commit, plan.manifest.umask)
     admin = read_record(partial)
     if admin is None:
