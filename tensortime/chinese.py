@@ -272,6 +272,7 @@ CHINESE: dict[str, str] = {
     "copy the store to where you may write: cp -r; tensortime puts the copy right": "把备份文件夹复制到可写的地方：cp -r;tensortime 会修正副本",
     'copying {size}: {folders} (copy: {system} has no reflink); .ttignore leaves a folder out, hardlink = ["{first}/**"] in tensortime.toml avoids the copy': '正在复制 {size}：{folders}（复制：{system} 不支持 reflink）；写进 .ttignore 可忽略文件夹，在 tensortime.toml 中写 hardlink = ["{first}/**"] 可免去复制',
     "could not be stored: {count}: {names}": "没能备份 {count} 个：{names}",
+    "counting": "正在清点",
     "damaged": "损坏",
     "damaged copy": "损坏的副本",
     "damaged list": "列表损坏",

@@ -17,6 +17,7 @@ from tensortime.errors import Message, message
 from tensortime.formats import Digest, digest_of, text_of
 from tensortime.gitobjects import GitObjects, read_whole
 from tensortime.leftovers import Leftover, appended, find_leftovers, size_of, unowned
+from tensortime.monitor import SILENT, Monitor
 from tensortime.packreader import PackDamaged
 from tensortime.packs import FANOUT_END, OID_SIZE, PACK_HEADER
 from tensortime.project import read_parent
@@ -133,9 +134,9 @@ def freed_by(stat: ObjectStat) -> int:
     return 0 if is_linked(stat) else stat.disk
 
 
-def read_facts(store: Store, now: float, *, alone: bool) -> Facts:
+def read_facts(store: Store, now: float, *, alone: bool, monitor: Monitor = SILENT) -> Facts:
     """Look at the store. Refs are read first: what a backup adds later is more, never less."""
-    reach = read_reach(store)
+    reach = read_reach(store, monitor)
     objects = GitObjects(store.path(".shadow"))
     extra = frozenset(extra_tips(store, reach))
     live = reach.live | reach.closure([Root("extra", "", tuple(extra))])

@@ -11,7 +11,8 @@ class Monitor(Protocol):
     """Receives facts while an operation runs. Calls come from one thread at a time."""
 
     def begin(self, step: str, files: int, size: int) -> None:
-        """Start a step ("scan", "store", "place", "check", "compare", "rewrite", "purge", "repair", "export", "import") of so many files and bytes; 0 where unknown."""
+        """Start a step ("scan", "store", "place", "check", "compare", "count",
+        "rewrite", "purge", "repair", "export", "import") of so many files and bytes; 0 where unknown."""
 
     def advance(self, files: int, size: int) -> None:
         """Some more files and bytes of the current step are done."""

@@ -60,8 +60,9 @@ class Copied:
 
 @dataclass
 class Tally:
-    """What was done so far."""
+    """What was done so far, and who is told."""
 
+    monitor: Monitor
     freed: int = 0
     objects: int = 0
     packs: int = 0
@@ -80,12 +81,14 @@ def collect(store: Store, *, trash: bool, dry_run: bool, monitor: Monitor) -> Gc
     """
     started = time.monotonic()
     trusted = fsops.trusts_locks(store.folder)
-    tally = Tally()
+    tally = Tally(monitor)
     if dry_run:
         with store.in_use():
             blobs = still_condemned(store, tally).blobs
             plan = make_plan(
-                read_facts(store, grace.now_ns() / 1e9, alone=False), trash=trash, condemned=blobs
+                read_facts(store, grace.now_ns() / 1e9, alone=False, monitor=monitor),
+                trash=trash,
+                condemned=blobs,
             )
         tally.freed = plan.frees
         return report_of(plan, tally, started, dry_run=True)
@@ -95,7 +98,7 @@ def collect(store: Store, *, trash: bool, dry_run: bool, monitor: Monitor) -> Gc
             with contextlib.suppress(OSError):
                 mend_worktrees(store)
         plan = delete(store, trash, trusted, Copied(condemned=condemned.blobs), tally)
-    plan = rewrite_packs(store, plan, trash, trusted, condemned, tally, monitor)
+    plan = rewrite_packs(store, plan, trash, trusted, condemned, tally)
     forget_condemned(store, condemned)
     return report_of(plan, tally, started, dry_run=False)
 
@@ -107,27 +110,24 @@ def rewrite_packs(
     trusted: bool,
     condemned: Condemned,
     tally: Tally,
-    monitor: Monitor,
 ) -> GcPlan:
     """Copy what is needed of the packs that are to be written anew, and delete the old ones."""
     if not plan.rewrites:
         return plan
     copied = Copied(condemned=condemned.blobs)
     try:
-        copy_needed(store, plan.rewrites, copied, tally, monitor)
+        copy_needed(store, plan.rewrites, copied, tally)
     except OSError as problem:
         tally.notes.append(message("no pack could be written anew: {problem}", problem=problem.strerror))
     with holding(store, trusted):
         return delete(store, trash, trusted, copied, tally)
 
 
-def sweep_condemned(
-    store: Store, condemned: Condemned, trusted: bool, tally: Tally, monitor: Monitor
-) -> Condemned:
+def sweep_condemned(store: Store, condemned: Condemned, trusted: bool, tally: Tally) -> Condemned:
     """Delete what a purge condemned; returns what of it is still there, as something else needs it."""
     with holding(store, trusted):
         plan = delete(store, False, trusted, Copied(condemned=condemned.blobs), tally)
-    rewrite_packs(store, plan, False, trusted, condemned, tally, monitor)
+    rewrite_packs(store, plan, False, trusted, condemned, tally)
     return forget_condemned(store, condemned)
 
 
@@ -189,7 +189,7 @@ def holding(store: Store, trusted: bool) -> Iterator[None]:
 def delete(store: Store, trash: bool, trusted: bool, copied: Copied, tally: Tally) -> GcPlan:
     """Plan and delete what can go without anything being written; returns the plan, with what is left to rewrite."""
     planned = partial(make_plan, trash=trash, superseded=copied.superseded, condemned=copied.condemned)
-    facts = read_facts(store, grace.now_ns() / 1e9, alone=trusted)
+    facts = read_facts(store, grace.now_ns() / 1e9, alone=trusted, monitor=tally.monitor)
     plan = planned(facts)
     if not trusted:
         facts, plan = agreed(store, facts, plan, planned)
@@ -292,18 +292,16 @@ def sweep(files: Sequence[Leftover], tally: Tally) -> None:
             tally.leftovers += 1
 
 
-def copy_needed(
-    store: Store, rewrites: Sequence[Rewrite], copied: Copied, tally: Tally, monitor: Monitor
-) -> None:
+def copy_needed(store: Store, rewrites: Sequence[Rewrite], copied: Copied, tally: Tally) -> None:
     """Copy what is needed of these packs into new ones, beside running backups.
 
     The smallest first: each makes room for the next. One that is damaged stays as it is, and is named.
     """
-    monitor.begin("rewrite", len(rewrites), sum(one.size for one in rewrites))
+    tally.monitor.begin("rewrite", len(rewrites), sum(one.size for one in rewrites))
     with store.in_use(), fsops.locked(store.path(".tmp", "fold.lock"), wait=LOCK_WAIT):
         objects = GitObjects(store.path(".shadow"))
         for one in sorted(rewrites, key=lambda rewrite: (rewrite.size - rewrite.saved, rewrite.name)):
-            meter = Meter(monitor, one.size, threading.Lock(), threading.Event())
+            meter = Meter(tally.monitor, one.size, threading.Lock(), threading.Event())
             try:
                 copy_one(store, objects, one, copied, tally, meter)
             except (PackDamaged, OSError, TensorTimeError) as problem:

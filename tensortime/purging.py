@@ -260,7 +260,7 @@ def purge(store: Store, paths: Sequence[RelPath], *, dry_run: bool, monitor: Mon
     """
     started = time.monotonic()
     trusted = fsops.trusts_locks(store.folder)
-    tally = Tally()
+    tally = Tally(monitor)
     if dry_run:
         with store.in_use(), new_writer(store, None) as writer:
             _, report = rewrite(store, paths, writer, monitor)
@@ -283,7 +283,7 @@ def purge(store: Store, paths: Sequence[RelPath], *, dry_run: bool, monitor: Mon
             swap_refs(store, work)
     if condemned == Condemned():
         return replace(report, dry_run=False)
-    left = sweep_condemned(store, condemned, trusted, tally, monitor)
+    left = sweep_condemned(store, condemned, trusted, tally)
     return report_with(report, tally, left, time.monotonic() - started)
 
 
@@ -313,7 +313,7 @@ def rewrite(
     store: Store, paths: Sequence[RelPath], writer: PackWriter, monitor: Monitor
 ) -> tuple[Rewriting, PurgeReport]:
     """Make all commits anew that have one of the paths, and those after them."""
-    reach = read_reach(store)
+    reach = read_reach(store, monitor)
     work = Rewriting(GitObjects(store.path(".shadow")), tuple(paths), writer)
     monitor.begin("purge", len(reach.roots), 0)
     touched: list[str] = []

@@ -26,6 +26,7 @@ from tensortime import fsops
 from tensortime.errors import GitFailed
 from tensortime.formats import META, Digest, bytes_of, digest_of, text_of
 from tensortime.history import EXPERIMENTS, PINS, TAGS, TRASH
+from tensortime.monitor import SILENT, Monitor
 from tensortime.packs import FOLDER, Kind, decode_tree, object_id
 from tensortime.shadow import NO_OID, ObjectList, Shadow
 from tensortime.sidecar import Sidecar
@@ -219,13 +220,15 @@ def closure(
     return found | seen
 
 
-def read_reach(store: Store) -> Reach:
+def read_reach(store: Store, monitor: Monitor = SILENT) -> Reach:
     """Read what a store's refs and worktrees reach. Refs first: what a backup adds meanwhile is more, never less."""
     shadow = store.shadow
+    monitor.begin("count", 0, 0)
     roots, gaps = read_roots(store)
     listed = shadow.object_list()
+    monitor.advance(len(listed.packed), 0)
     graph = Graph()
-    read_containers(shadow, listed, graph)
+    read_containers(shadow, listed, graph, monitor)
     read_manifests(shadow, listed, graph)
     inner, leaves = graph.inner, graph.leaves
     live = closure(inner, leaves, (tip for root in roots for tip in root.tips))
@@ -338,7 +341,7 @@ def unread(roots: Iterable[Root], graph: Graph, listed: ObjectList, live: Set[by
                 yield child
 
 
-def read_containers(shadow: Shadow, listed: ObjectList, graph: Graph) -> None:
+def read_containers(shadow: Shadow, listed: ObjectList, graph: Graph, monitor: Monitor) -> None:
     """Read all commits and trees of the store, reached or not: a walk would need a process for each generation."""
     tops: dict[bytes, bytes] = {}
     trees = set(listed.trees)
@@ -353,6 +356,7 @@ def read_containers(shadow: Shadow, listed: ObjectList, graph: Graph) -> None:
                 tops[node] = top
         except ValueError as problem:
             graph.unreadable[node] = str(problem)
+        monitor.advance(0, 0)
     for commit, top in tops.items():
         found = graph.manifests.get(graph.metas.get(top, b""), NOTHING)
         shards = {b"s" + leaf for tree in found for leaf in graph.leaves.get(tree, NOTHING)}

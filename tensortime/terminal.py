@@ -17,6 +17,7 @@ WORDS = {
     "place": message("restoring"),
     "check": message("checking"),
     "compare": message("comparing"),
+    "count": message("counting"),
     "rewrite": message("writing packs anew"),
     "purge": message("purging"),
     "repair": message("repairing"),

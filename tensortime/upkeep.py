@@ -4,7 +4,7 @@ frozen report.
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from tensortime import clearance, trash, usage
 from tensortime.errors import StoreUnusable, TensorTimeError, UsageError, message
@@ -25,6 +25,7 @@ from tensortime.lookup import (
     resolve_among,
     visible,
 )
+from tensortime.monitor import SILENT, Monitor
 from tensortime.project import Place
 from tensortime.retention import KeepRules, choose
 from tensortime.store import Store, open_store
@@ -38,6 +39,7 @@ def du(
     everything: bool = False,
     directory: PathLike | None = None,
     store: PathLike | None = None,
+    monitor: Monitor = SILENT,
 ) -> UsageReport:
     """What the experiments of this project cost, or only the named ones, and where the store's bytes are.
 
@@ -51,7 +53,7 @@ def du(
     shown = list({one.name: one for one in named}.values())
     if not named:
         shown = list((catalog if everything else own).experiments)
-    return usage.measure(opened, shown, together=bool(named), paths=paths)
+    return usage.measure(opened, shown, together=bool(named), paths=paths, monitor=monitor)
 
 
 def whole(text: str) -> str:
@@ -78,6 +80,7 @@ def rm(
     dry_run: bool = False,
     directory: PathLike | None = None,
     store: PathLike | None = None,
+    monitor: Monitor = SILENT,
 ) -> RemovalReport:
     """Move experiments into the trash: the named ones, or all of this project that no `keep_…` rule keeps.
 
@@ -95,11 +98,11 @@ def rm(
     before = len(trash.read_trash(opened.shadow).entries)
     if dry_run:
         count = before + len(plan.removed)
-        return RemovalReport(plan, True, count, freeable(opened, plan), folders)
+        return RemovalReport(plan, True, count, freeable(opened, plan.removed, monitor), folders)
     with changing(place, opened):
         trash.remove(opened, plan.removed)
     after = len(trash.read_trash(opened.shadow).entries)
-    return RemovalReport(plan, False, after, freeable(opened, RemovalPlan(())), folders)
+    return RemovalReport(plan, False, after, freeable(opened, (), monitor), folders)
 
 
 def check_call(experiments: Sequence[str], rules: KeepRules) -> None:
@@ -131,10 +134,10 @@ def plan_removal(place: Place, opened: Store, experiments: Sequence[str], rules:
     return trash.plan_named(catalog, named)
 
 
-def freeable(opened: Store, plan: RemovalPlan) -> int | None:
+def freeable(opened: Store, also: Iterable[Experiment], monitor: Monitor) -> int | None:
     """What emptying the trash would free; None where a damaged store cannot tell."""
     with contextlib.suppress(TensorTimeError, OSError):
-        return usage.freeable(opened, plan.removed)
+        return usage.freeable(opened, also, monitor)
     return None
 
 

@@ -15,10 +15,16 @@ from tensortime.terminal import TerminalMonitor, is_terminal, terminal_width, wr
 def du(common: Common, experiments: Sequence[str], limit: int | None, paths: bool, everything: bool) -> int:
     """`tensortime du`."""
 
-    def work(_: TerminalMonitor) -> int:
+    def work(monitor: TerminalMonitor) -> int:
         report = upkeep.du(
-            experiments, paths=paths, everything=everything, directory=common.directory, store=common.store
+            experiments,
+            paths=paths,
+            everything=everything,
+            directory=common.directory,
+            store=common.store,
+            monitor=monitor,
         )
+        monitor.clear()
         if common.as_json:
             put_json(documents.usage_json(report, limit))
         elif is_terminal(sys.stdout):
@@ -50,7 +56,7 @@ class Keep:
 def rm(common: Common, experiments: Sequence[str], keep: Keep, dry_run: bool) -> int:
     """`tensortime rm`."""
 
-    def work(_: TerminalMonitor) -> int:
+    def work(monitor: TerminalMonitor) -> int:
         report = upkeep.rm(
             experiments,
             keep_last=keep.last,
@@ -61,7 +67,9 @@ def rm(common: Common, experiments: Sequence[str], keep: Keep, dry_run: bool) ->
             dry_run=dry_run,
             directory=common.directory,
             store=common.store,
+            monitor=monitor,
         )
+        monitor.clear()
         if common.as_json:
             put_json(documents.removal_json(report))
         else:

@@ -15,6 +15,7 @@ from tensortime.inventory import (
     UsageReport,
 )
 from tensortime.manifest import decode_manifest
+from tensortime.monitor import SILENT, Monitor
 from tensortime.packs import FOLDER, TreeEntry, decode_tree
 from tensortime.reach import (
     COMMIT_LINK,
@@ -36,11 +37,16 @@ HEADER = b'{"format": 1}\n'
 
 
 def measure(
-    store: Store, shown: Sequence[Experiment], *, together: bool = False, paths: bool = False
+    store: Store,
+    shown: Sequence[Experiment],
+    *,
+    together: bool = False,
+    paths: bool = False,
+    monitor: Monitor = SILENT,
 ) -> UsageReport:
     """What these experiments cost; `together`: also what would be freed if all of them went; `paths`: by path too."""
     folders = list(restored_folders(store))
-    reach = read_reach(store)
+    reach = read_reach(store, monitor)
     groups = roots_by_name(reach)
     *alone, trash, others = reach.exclusive([*groups.values(), trash_roots(reach), other_roots(reach)])
     freed = dict(zip(groups, map(reach.freed_bytes, alone), strict=True))
@@ -107,9 +113,9 @@ def freed_by(reach: Reach, experiments: Iterable[Experiment], *, with_trash: boo
     return reach.freed_bytes(nodes)
 
 
-def freeable(store: Store, also: Iterable[Experiment] = ()) -> int:
+def freeable(store: Store, also: Iterable[Experiment], monitor: Monitor) -> int:
     """What emptying the trash would free, with these experiments in it too."""
-    return freed_by(read_reach(store), also, with_trash=True)
+    return freed_by(read_reach(store, monitor), also, with_trash=True)
 
 
 def totals_of(

@@ -117,7 +117,7 @@ def test_what_another_gc_took_away_meanwhile_is_no_damage(
     """Without trusted locks two may work at once: what one has listed the other moves into a new pack, or deletes."""
     reads: list[Facts] = []
 
-    def read(opened: Store, now: float, *, alone: bool) -> Facts:
+    def read(opened: Store, now: float, *, alone: bool, **_: object) -> Facts:
         facts = read_facts(opened, now, alone=alone)
         reads.append(facts)
         if len(reads) > 1:
