@@ -39,22 +39,21 @@ BARS = (20, 10)
 
 
 def write_line(stream: TextIO | None, text: str) -> None:
-    """Write one line, whatever the stream's encoding; a closed or broken stream is nobody's failure."""
+    """Write one line, whatever the stream's encoding; a closed or broken stream is nobody's failure, nor is one of the
+    user's own that has a `write` and nothing else."""
     if stream is None:
         return
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    safe = text.encode(encoding, "backslashreplace").decode(encoding)
-    with contextlib.suppress(OSError, ValueError):
-        stream.write(safe + "\n")
+    with contextlib.suppress(Exception):
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         stream.flush()
 
 
 def is_terminal(stream: TextIO | None) -> bool:
     """Whether a person watches this stream."""
-    try:
-        return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"
-    except ValueError:
-        return False
+    with contextlib.suppress(Exception):  # it may be an object of the user's that knows of no terminals
+        return stream is not None and bool(stream.isatty()) and os.environ.get("TERM") != "dumb"
+    return False
 
 
 def wants_colour(stream: TextIO | None) -> bool:
@@ -207,7 +206,7 @@ class TerminalMonitor:
     def put(self, text: str) -> None:
         """Write to the terminal without a new line."""
         if self.stream is not None:
-            with contextlib.suppress(OSError, ValueError):
+            with contextlib.suppress(Exception):
                 self.stream.write(text)
                 self.stream.flush()
 

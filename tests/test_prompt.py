@@ -185,7 +185,9 @@ def test_a_job_that_is_sent_to_the_background_trains_on(project: Tree) -> None:
     assert len(api.log(directory=project.root).experiments) == 1
 
 
-@pytest.mark.parametrize("stderr", ["None", "io.StringIO()"])
+@pytest.mark.parametrize(
+    "stderr", ["None", "io.StringIO()", "type('Tee', (), {'write': lambda self, text: None})()", "object()"]
+)
 def test_a_stderr_that_is_no_stream_costs_the_question_not_the_training(project: Tree, stderr: str) -> None:
     """A logger in the place of stderr, or nothing: TimeMachine() never raises for the sake of a note."""
     project.file("odd.py", f"import io, sys\nsys.stderr = {stderr}\n".encode() + ASK)
@@ -193,7 +195,7 @@ def test_a_stderr_that_is_no_stream_costs_the_question_not_the_training(project:
     child.expect_exact("note ''")
     child.expect(pexpect.EOF)
     child.close()
-    assert child.exitstatus == 0
+    assert child.exitstatus in (0, 120), "120: Python itself cannot flush it at its end"
     assert len(api.log(directory=project.root).experiments) == 1
 
 
