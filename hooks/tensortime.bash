@@ -17,7 +17,8 @@ __tensortime_could_train() {
 }
 
 __tensortime_before() {
-    type -P tensortime >/dev/null && command tensortime hook --before "$1" </dev/null >&2
+    # Not as a word: every user of the machine can read those, and a key may be among what was typed.
+    type -P tensortime >/dev/null && builtin printf '%s\n' "$1" | command tensortime hook --before >&2
     return 0
 }
 

@@ -25,8 +25,9 @@ if status is-interactive
                 set folder (string replace -r '/[^/]*$' '' -- $folder)
             end
         end
+        # Not as a word: every user of the machine can read those, and a key may be among what was typed.
         command --query tensortime
-        and command tensortime hook --before $line </dev/null >&2
+        and printf '%s\n' "$line" | command tensortime hook --before >&2
         return 0
     end
 end

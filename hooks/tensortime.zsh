@@ -19,7 +19,9 @@ if [[ -o interactive ]]; then
                 folder=${folder%/*}
             done
         fi
-        whence -p tensortime >/dev/null && command tensortime hook --before "$3" </dev/null >&2
+        # Not as a word: every user of the machine can read those, and a key may be among what was typed.
+        # No pipe either: then Ctrl-C would no longer keep the typed command from running.
+        whence -p tensortime >/dev/null && command tensortime hook --before < <(builtin print -r -- "$3") >&2
         return 0
     }
     autoload -Uz add-zsh-hook

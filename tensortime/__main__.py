@@ -45,7 +45,7 @@ def dispatch(arguments: list[str]) -> int:
         from tensortime import hook
 
         if arguments[1] == "--before":
-            return hook.before(arguments[2] if len(arguments) > 2 else "")
+            return hook.before(arguments[2] if len(arguments) > 2 else hook.typed_line())
         if len(arguments) == 2 and arguments[1] in hook.SHELLS:
             return hook.print_script(arguments[1])
     try:

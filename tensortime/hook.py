@@ -31,6 +31,9 @@ GIVE_UP_SECONDS = 2.0
 END_SECONDS = 2.4
 """One that hangs (a file server that is gone) is ended with its process; until the last step nothing has happened."""
 
+LONGEST_LINE = 80_000
+"""Bytes; the scripts pass on no longer one."""
+
 FEW = 3
 """Paths that are named one by one; of more their folders."""
 
@@ -107,6 +110,16 @@ def before(line: str) -> int:
         watch.done = True
     write(lines)
     return 0
+
+
+def typed_line() -> str:
+    """The line that a script hands over, on stdin."""
+    try:
+        if sys.stdin is None or sys.stdin.isatty():
+            return ""
+        return os.fsdecode(sys.stdin.buffer.read(LONGEST_LINE)).removesuffix("\n")
+    except (OSError, ValueError):
+        return ""
 
 
 def what_is_meant(line: str) -> "tuple[Typed | None, list[str]]":

@@ -234,7 +234,7 @@ def test_zsh_and_fish_keep_their_status(project: Tree, opened: Open) -> None:
 STUBS = {
     "fails": "exit 7",
     "prints": "echo garbage; echo more; exit 1",
-    "reads": "cat",
+    "reads": "cat >/dev/null",
     "is killed": "kill -9 $$",
 }
 
@@ -390,7 +390,7 @@ def test_ctrl_c_while_the_hook_runs(
 def test_an_editor_is_not_preceded_by_python(name: str, tmp_path: Path, opened: Open) -> None:
     """Lines without a word that could train, and folders without a store, start nothing at all."""
     canary = tmp_path / "canary"
-    stub = f'#!/bin/sh\necho "$@" >>{canary}\n'.encode()
+    stub = f'#!/bin/sh\n(echo "$@"; cat) >>{canary}\n'.encode()
     Tree(tmp_path / "stub").file("tensortime", stub, mode=0o755)
     outside = Tree(tmp_path / "outside").file("train.py", TRAIN)
     shell = opened(name)
@@ -401,7 +401,8 @@ def test_an_editor_is_not_preceded_by_python(name: str, tmp_path: Path, opened: 
         shell.run(line)
     assert not canary.exists()
     shell.run(f"cd {outside.root} && python train.py 'a  b' \"$HOME\"")
-    assert canary.read_text() == f"hook --before cd {outside.root} && python train.py 'a  b' \"$HOME\"\n"
+    typed = f"cd {outside.root} && python train.py 'a  b' \"$HOME\""
+    assert canary.read_text() == f"hook --before\n{typed}\n", "what is typed is no word that others can read"
 
 
 # --- two seconds
