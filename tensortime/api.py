@@ -79,7 +79,8 @@ def backup(
 
     `joins`: continue the experiment called `name` if there is one, instead of starting `name-2`. Left out, `add`
     joins, without `name` the newest experiment. `from_shell`: made for a command that a person types, so the Python
-    whose packages are recorded is not this one but that of the shell; `command`, `typed_in`: that command, and where.
+    whose packages are recorded is not this one but that of the shell; `command`, `typed_in`: that command, as the words
+    of a line that no shell has read yet, and where.
     `large_until`: see BackupOptions; `backlog`: see snapshot.back_up. With TENSORTIME=off nothing is done, and the report's experiment
     is None. Raises TensorTimeError; nothing is published then.
     """
@@ -108,7 +109,14 @@ def backup(
         large_until=large_until,
     )
     newest = add is not None and name is None and joins is None
-    collector = start_collecting(place.project, command, typed_in, from_shell=from_shell, whole=add is None)
+    collector = start_collecting(
+        place.project,
+        command,
+        typed_in,
+        from_shell=from_shell,
+        whole=add is None,
+        as_line=command is not None,
+    )
     return back_up(place, options, collector, newest=newest, backlog=backlog, monitor=monitor)
 
 

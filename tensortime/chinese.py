@@ -761,6 +761,7 @@ CHINESE: dict[str, str] = {
     "what has changed since the newest": "与最新实验相比有什么变化",
     "what is staged in this restored folder cannot be read": "这个还原文件夹的暂存区无法读取",
     "what it made until it was killed is in {path}": "它被杀死之前产生的内容在 {path}",
+    "what the shell made of {word} in the command of {name} was not recorded": "{name} 的命令里，shell 把 {word} 换成了什么，没有记录",
     "what was written is kept in {ms} ms": "写入在 {ms} 毫秒内落盘",
     "where it ran; rarely a cause": "运行的地方；很少是原因",
     "with it went: {paths}": "一同删除：{paths}",

@@ -39,8 +39,11 @@ class Collector:
         from_shell: bool,
         whole: bool,
         environ: Mapping[str, str],
+        as_line: bool,
     ) -> None:
         self._facts = {**describe_run(argv, folder), "python": dict(this_interpreter().facts)}
+        if as_line:
+            self._facts["as_line"] = True
         self._facts |= {
             key: found
             for key, found in (
@@ -173,16 +176,16 @@ def start_collecting(
     from_shell: bool = False,
     whole: bool = True,
     environ: Mapping[str, str] | None = None,
+    as_line: bool = False,
 ) -> Collector:
     """Start to collect the facts of a backup; its `finish` returns them, its `cancel` gives up.
 
     `argv`, `folder`: the command that it is about, and where that was typed; default: this process.
     `from_shell`: the Python that trains is not this one but the one that the shell would start. `whole`: with the
     patch to the nearest pushed commit, which a backup of single paths does not need. `environ`: the variables that the
-    command gets, default: ours.
+    command gets, default: ours. `as_line`: `argv` are the words of a typed line, of which the shell makes others.
     """
-    collector = Collector(
-        project, argv, folder, from_shell, whole, os.environ if environ is None else environ
-    )
+    environ = os.environ if environ is None else environ
+    collector = Collector(project, argv, folder, from_shell, whole, environ, as_line)
     collector.start()
     return collector

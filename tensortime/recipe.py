@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tensortime.commandline import LAUNCHING_MODULES
+from tensortime.commandline import LAUNCHING_MODULES, without_assignments
 from tensortime.conditions import command_of, script_end
 from tensortime.errors import Message, TensorTimeError, UsageError, message
 from tensortime.formats import bytes_of
@@ -96,7 +96,7 @@ def recipe_of(
     `arguments`: in place of those behind the script; the whole command where none is recorded. `python`: another Python
     than the recorded one. `path`: folders that Python shall search first. UsageError where the command cannot be known.
     """
-    words = words_of(run, arguments, name)
+    given, words = words_of(run, arguments, name)
     cwd = run.get("cwd")
     then = Move(as_typed(project).rstrip("/"), as_typed(cwd) if isinstance(cwd, str) else "", there)
     inside = then.inside(then.folder)
@@ -118,7 +118,9 @@ def recipe_of(
         )
     program = words[0] if python_named(words[0]) else then.word(words[0])
     recipe = Recipe(
-        (program, *(then.word(word) for word in words[1:])), inside or there, variables_of(run, then, environ)
+        (program, *(then.word(word) for word in words[1:])),
+        inside or there,
+        {**variables_of(run, then, environ), **given},
     )
     if path:
         first = [*path, *filter(None, [recipe.environment.get("PYTHONPATH")])]
@@ -138,12 +140,15 @@ def as_typed(text: str) -> str:
     )
 
 
-def words_of(run: Mapping[str, object], arguments: Sequence[str], name: str) -> tuple[str, ...]:
-    """The words to run. UsageError where they are not known, or hold what was hidden."""
+def words_of(
+    run: Mapping[str, object], arguments: Sequence[str], name: str
+) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The words to run, and the variables that were set in front of them. UsageError where they are not known, or hold
+    what was hidden, or what only a shell knew."""
     command = command_of(run)
     if command is None or run.get("notebook"):
         if arguments and not run.get("notebook"):
-            return tuple(arguments)
+            return {}, tuple(arguments)
         raise UsageError(
             "{name} has no command that can be run again",
             name=name,
@@ -151,7 +156,10 @@ def words_of(run: Mapping[str, object], arguments: Sequence[str], name: str) -> 
             if run.get("notebook")
             else message("say which: tensortime rerun {name} -- CMD…", name=name),
         )
-    words = tuple(as_typed(word) for word in command)
+    typed = tuple(as_typed(word) for word in command)
+    is_line = run.get("as_line") is True
+    words = tuple(map(os.path.expanduser, without_assignments([*typed]))) if is_line else typed
+    given = dict(word.split("=", 1) for word in typed[: len(typed) - len(words)])
     end = arguments_at(words)
     if python_named(words[0]) and end > len(words):
         raise UsageError(
@@ -161,13 +169,27 @@ def words_of(run: Mapping[str, object], arguments: Sequence[str], name: str) -> 
         )
     if arguments:
         words = (*words[:end], *arguments)
-    if any(HIDDEN in word for word in words):
+    if is_line:
+        refuse_expanded((*given.values(), *words[: len(words) - len(arguments)]), name)
+    if any(HIDDEN in word for word in (*given.values(), *words)):
         raise UsageError(
             "a secret in the command of {name} was not recorded",
             name=name,
             hint=message("give its arguments again: tensortime rerun {name} -- ARGUMENTS", name=name),
         )
-    return words
+    return given, words
+
+
+def refuse_expanded(words: Sequence[str], name: str) -> None:
+    """UsageError for a word of a typed line in whose place the shell put another one, which nobody recorded."""
+    word = next((word for word in words if "$" in word or "`" in word), None)
+    if word is not None:
+        raise UsageError(
+            "what the shell made of {word} in the command of {name} was not recorded",
+            word=word,
+            name=name,
+            hint=message("give its arguments again: tensortime rerun {name} -- ARGUMENTS", name=name),
+        )
 
 
 def arguments_at(words: Sequence[str]) -> int:

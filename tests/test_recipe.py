@@ -27,6 +27,21 @@ def recipe(
     return recipe_of(run, "/home/ada/p", "/new/p", arguments, environ, name="x", python=wanted)
 
 
+def test_a_typed_line_runs_as_the_shell_would_have_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hook records a line that no shell has read yet: variables in front of it are no program, `~` is a folder."""
+    monkeypatch.setenv("HOME", "/home/ada")
+    found = recipe("A=1", "B=", "./train.sh", "~/sets", "lr=[1,2]", as_line=True)
+    assert found.words == ("./train.sh", "/home/ada/sets", "lr=[1,2]")
+    assert (found.environment["A"], found.environment["B"]) == ("1", "")
+    assert recipe("./x", "A=1", "~/sets").words == ("./x", "A=1", "~/sets"), "these are the program's"
+    for words in (("./train.sh", "--seed", "$SEED"), ("./train.sh", "`date`"), ("A=$B", "./train.sh")):
+        with pytest.raises(
+            UsageError, match=r"what the shell made of \S+ in the command of x was not recorded"
+        ):
+            recipe(*words, as_line=True)
+    assert recipe(*words[1:], "$x", arguments=("1",), as_line=True).words == ("./train.sh", "1")
+
+
 def test_words_and_folder_are_those_of_then() -> None:
     """In the same folder of the project, seen from its new place."""
     found = recipe("./train.sh", "--lr", "0.1", cwd="/home/ada/p/sub")
