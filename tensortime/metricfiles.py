@@ -3,6 +3,7 @@
 A file that cannot be read is a warning, as it may be half-written just now. All is bounded: a training may wait.
 """
 
+import codecs
 import csv
 import json
 import math
@@ -101,7 +102,8 @@ def flat(value: object, name: str = "") -> Iterator[tuple[str, object]]:
 
 def numbers_of_table(head: bytes, tail: bytes) -> dict[str, object]:
     """The last row of a table that is whole, under the names of its first line."""
-    first, *rows = head.decode("utf-8-sig").splitlines() or [""]
+    # The head may end in the middle of a character, which a decoder in steps waits for.
+    first, *rows = codecs.getincrementaldecoder("utf-8-sig")().decode(head).splitlines() or [""]
     delimiter = max(DELIMITERS, key=first.count)
     names = [name.strip() for name in next(csv.reader([first.lstrip("# ")], delimiter=delimiter), [])]
     if tail != head:

@@ -81,6 +81,16 @@ def test_files_of_all_kinds(tmp_path: Path, name: str, data: bytes, found: dict[
     assert metrics_of_files(str(tmp_path), [name], 0, SILENT) == found
 
 
+def test_a_long_table_with_text_that_is_not_ascii(tmp_path: Path) -> None:
+    """Only its two ends are read, and these may begin and end in the middle of a character."""
+    row = "模型,0.5\n"
+    rows = 400_000 // len(row.encode())
+    for shift in range(3):
+        table = "x" * shift + "name,loss\n" + row * rows + "模型,0.25\n"
+        project = Tree(tmp_path / f"p{shift}").file("log.csv", table.encode()).root
+        assert metrics_of_files(str(project), ["log.csv"], 0, SILENT)["loss"] == 0.25
+
+
 def test_the_file_written_last_counts(tmp_path: Path) -> None:
     """Whatever their names; patterns do not lead out of the project."""
     now = time.time_ns()
