@@ -30,15 +30,15 @@ from tensortime.redaction import redact_arguments
 from tensortime.reports import BackupReport
 from tensortime.store import Store
 
-SUBMITTERS = {"sbatch", "qsub", "bsub"}
-"""Programs that return at once, while the job that they submit waits."""
+SUBMITTERS = {
+    "sbatch": {"--wait", "-W"},
+    "bsub": {"-K"},
+    "qsub": {"-sync y", "-sync yes", "-W block=true"},
+}
+"""Programs that return at once, while the job that they submit waits; and the options with which they wait for its end."""
 
 EARLIER = 200
 """Experiments among which a restarted job looks for its own."""
-
-
-WAITING = {"--wait", "-W", "-K", "-sync"}
-"""With one of these they do wait, until the job has ended."""
 
 
 def is_in_front(word: str) -> bool:
@@ -85,8 +85,26 @@ class Request:
     @property
     def submits(self) -> bool:
         """Whether it hands a job to a scheduler and ends, without waiting for it."""
-        words = (word for word in self.words if not is_in_front(word))
-        return os.path.basename(next(words, "")) in SUBMITTERS and not WAITING.intersection(self.words)
+        at = next((at for at, word in enumerate(self.words) if not is_in_front(word)), len(self.words))
+        program = "".join(map(os.path.basename, self.words[at : at + 1]))
+        return program in SUBMITTERS and not waits(program, self.words[at + 1 :], self.folder)
+
+
+def waits(program: str, words: Sequence[str], folder: str) -> bool:
+    """Whether one of SUBMITTERS waits for the job, by the options in front of the job's script or command.
+
+    Which word is an option's value is not known of all of them. What is taken for a submission although it waits keeps a
+    folder; the other way round a job would lose the one that it waits to begin in.
+    """
+    before = ""
+    for at, word in enumerate(words):
+        is_option = word.startswith("-")
+        if not is_option and (not before.startswith("-") or os.path.isfile(os.path.join(folder, word))):
+            return False
+        if SUBMITTERS[program] & {word, " ".join(words[at : at + 2])}:
+            return True
+        before = word
+    return False
 
 
 def find_program(words: Sequence[str], folder: str, environment: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ training that prints for a year fills no disk.
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tensortime import fsops
 from tensortime.redaction import HIDDEN, redact_output
@@ -33,11 +33,12 @@ class OutputLog:
     """The log of one experiment's command: `write` what comes, `close` it into one file.
 
     A log that is there already (the job was preempted, and goes on) is continued. Escape sequences stay as they are.
-    It never fails: what could not be written is a `problem`, and all that comes after is only counted.
+    `secrets`: values that are known to be some, and are hidden wherever they stand in a line. It never fails: what could not be written is a `problem`, and all that comes after is only counted.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], secrets: Iterable[str] = ()) -> None:
         self.path = os.fspath(path)
+        self._secrets = [os.fsencode(value) for value in secrets]
         self.bytes = 0
         """All that came, in bytes, as far as it was written: what waits for the end of its line is not yet in it."""
         self.cut = 0
@@ -89,7 +90,7 @@ class OutputLog:
         """Write whole lines to where they belong."""
         if not data:
             return
-        safe = redact_output(data)
+        safe = redact_output(data, self._secrets)
         self.bytes += len(safe)
         if self.problem is not None:
             self.cut += len(safe)

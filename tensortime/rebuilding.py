@@ -135,7 +135,7 @@ def parted(
     """
     path, elsewhere = [], []
     for one in editables:
-        if project and worktree and (one.folder + os.sep).startswith(project.rstrip(os.sep) + os.sep):
+        if worktree and is_below(one.folder, project):
             path += sources(os.path.join(worktree, os.path.relpath(one.folder, project)))
         elif os.path.isdir(one.folder):
             elsewhere.append(one)
@@ -147,6 +147,20 @@ def parted(
                 hint="run it without --env, in an environment that has it",
             )
     return tuple(path), tuple(elsewhere)
+
+
+def own_sources(packages: bytes, project: str, worktree: str) -> tuple[str, ...]:
+    """Folders that Python has to search first for what was installed from the project's own folder to be that of a
+    worktree; none where the list cannot be read: it says nothing of the project itself."""
+    with contextlib.suppress(TensorTimeError):
+        own = [one for one in wanted_by(packages).editables if is_below(one.folder, project)]
+        return parted(own, project, worktree)[0]
+    return ()
+
+
+def is_below(folder: str, project: str) -> bool:
+    """Whether a folder is the project's, or lies in it."""
+    return bool(project) and (folder + os.sep).startswith(project.rstrip(os.sep) + os.sep)
 
 
 def sources(folder: str) -> list[str]:

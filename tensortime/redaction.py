@@ -60,6 +60,9 @@ SIGNS = (
 )
 """One of these is in whatever TOKEN or URL_USER finds: looking for them is many times as fast."""
 
+SHORTEST = 8
+"""Characters of a secret that is looked for in what a program prints."""
+
 BEARER = re.compile(r"\b(bearer)\s+[\w.~+/=-]{8,}", re.IGNORECASE)
 URL_USER = re.compile(r"""(ssh)?://([^/?#\s"]*)@""", re.IGNORECASE)
 LOGIN = re.compile(r"(?<![\w-])(login\s+)[^\s-]\S{15,}")
@@ -118,8 +121,23 @@ def redact_shapes(text: str) -> str:
     return TOKEN.sub(HIDDEN, BEARER.sub(rf"\1 {HIDDEN}", redact_url(text)))
 
 
-def redact_output(data: bytes) -> bytes:
-    """What a program printed, in whole lines, without what is a secret by its shape; all else stays as it is."""
+def hidden_values(argv: Sequence[str], environ: Mapping[str, str]) -> list[str]:
+    """What `redact_arguments` hides of these, and the values of variables that are secrets by their name; none shorter
+    than SHORTEST, which could be any word. The longest come first."""
+    found = {value for name, value in environ.items() if names_secret(name) and not is_plain(name, value)}
+    for word, safe in zip(argv, redact_arguments(argv), strict=True):
+        before, hidden, after = safe.partition(HIDDEN)
+        if hidden and HIDDEN not in after and word.startswith(before) and word.endswith(after):
+            found.add(word[len(before) : len(word) - len(after)])
+    return sorted(
+        (value for value in found if len(value) >= SHORTEST), key=lambda value: (-len(value), value)
+    )
+
+
+def redact_output(data: bytes, values: Sequence[bytes] = ()) -> bytes:
+    """What a program printed, in whole lines, without these values and what is a secret by its shape; all else stays."""
+    for value in values:
+        data = data.replace(value, HIDDEN.encode())
     if not any(sign in data for sign in SIGNS) and b"bearer" not in data.lower():
         return data
     return redact_shapes(data.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")

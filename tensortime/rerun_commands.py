@@ -1,6 +1,5 @@
 """What `tensortime rerun` does once it is parsed. stdout is the command's until it ends, then the verdict's."""
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -8,7 +7,7 @@ from tensortime import rerunning
 from tensortime.commands import Common, answer, put_json, put_long, shortest
 from tensortime.redaction import redact_arguments
 from tensortime.rerunning import Begun
-from tensortime.running_commands import stdout_for_document
+from tensortime.running_commands import give_stdout_back, stdout_for_document
 from tensortime.terminal import TerminalMonitor, is_terminal, terminal_width, wants_colour, write_line
 from tensortime.text import LONG, printable, quoted
 
@@ -50,8 +49,7 @@ def rerun(
             )
         finally:
             if kept is not None:
-                os.dup2(kept, 1)
-                os.close(kept)
+                give_stdout_back(kept)
         monitor.clear()
         if common.as_json:
             from tensortime import verdict_documents

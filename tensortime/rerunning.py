@@ -12,7 +12,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tensortime import checkout, extraction, history, isolation, plans, running
-from tensortime.errors import Message, TargetExists, TensorTimeError, UsageError, message
+from tensortime.errors import (
+    CommandNotFound,
+    Message,
+    NotExecutable,
+    TargetExists,
+    TensorTimeError,
+    UsageError,
+    message,
+)
 from tensortime.experiments import SUBMITTED
 from tensortime.formats import text_of
 from tensortime.history import Target
@@ -20,7 +28,6 @@ from tensortime.ignoring import Matcher
 from tensortime.lookup import PathLike, locate, resolve, store_trouble
 from tensortime.monitor import SILENT, Monitor
 from tensortime.names import LONGEST_NAME, ExperimentName, cut, free_name
-from tensortime.packages import wanted_by
 from tensortime.project import Place
 from tensortime.ranks import is_off
 from tensortime.recipe import Recipe, recipe_of, refuse_unusable
@@ -29,7 +36,6 @@ from tensortime.reproduction import Recorded, causes_between, compare_outputs, r
 from tensortime.store import Store, open_store
 from tensortime.suspects import suspects_of
 from tensortime.verdict import RerunReport
-from tensortime.worktrees import is_inside
 
 ENDING = "-rerun"
 """Ends the name of what was run again."""
@@ -107,12 +113,16 @@ def rerun(
     recipe_of(
         *known, name=target.experiment.name
     )  # what cannot be run again is told before anything is restored
-    with worktree_of(again, monitor):
+    begun: list[Begun] = []
+
+    def tell(one: Begun) -> None:
+        begun.append(one)
+        on_begun(one)
+
+    with worktree_of(again, begun, monitor):
         wanted = environment_of(again, rebuild, monitor)
         recipe = recipe_of(*known, name=target.experiment.name, python=wanted.python, path=wanted.path)
-        report = run_in_worktree(
-            again, replace(recipe, notes=(*wanted.notes, *recipe.notes)), on_begun, monitor
-        )
+        report = run_in_worktree(again, replace(recipe, notes=(*wanted.notes, *recipe.notes)), tell, monitor)
     done = reported(again, recipe, report)
     if not done.interrupted:
         bar = Bar(rtol, Matcher.of("--ignore", ignore).covers) if verify else None
@@ -176,16 +186,15 @@ def environment_of(again: Repetition, rebuild: bool, monitor: Monitor) -> Enviro
     if rebuild:
         made = rebuilding.environment_for(packages or b"", facts, monitor, **places)
         return Environment(made.python, made.path, made.differs)
-    with contextlib.suppress(TensorTimeError):
-        # A list that cannot be read says nothing of the project itself.
-        own = [one for one in wanted_by(packages or b"").editables if is_inside(one.folder, again.project)]
-        return Environment(path=rebuilding.parted(own, **places)[0])
-    return Environment()
+    return Environment(path=rebuilding.own_sources(packages or b"", **places))
 
 
 @contextlib.contextmanager
-def worktree_of(again: Repetition, monitor: Monitor) -> Iterator[None]:
-    """Restore the inputs; where the command cannot be started after all, the worktree is removed again."""
+def worktree_of(again: Repetition, begun: Sequence[Begun], monitor: Monitor) -> Iterator[None]:
+    """Restore the inputs; where the command cannot be started after all, the worktree is removed again.
+
+    `begun`: something, once it was about to start: what it made may be nowhere else.
+    """
     store, inputs = again.store, again.recorded.inputs
     try:
         with store_trouble(store.folder), history.damage_in(inputs):
@@ -197,10 +206,10 @@ def worktree_of(again: Repetition, monitor: Monitor) -> Iterator[None]:
         with store_trouble(store.folder), history.damage_in(again.recorded.asked):
             place_late(again, monitor)
         yield
-    except BaseException:
-        # What raises has not started the command: a command that ran is reported, however it ended.
-        with contextlib.suppress(TensorTimeError, OSError):
-            isolation.remove_worktree(store, again.folder)
+    except BaseException as problem:
+        if not begun or isinstance(problem, CommandNotFound | NotExecutable):
+            with contextlib.suppress(TensorTimeError, OSError):
+                isolation.remove_worktree(store, again.folder)
         raise
     finally:
         store.give_to_owner()

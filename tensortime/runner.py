@@ -40,6 +40,7 @@ from tensortime.overlooked import overlooked
 from tensortime.processes import is_worked_in, this_process
 from tensortime.project import Place
 from tensortime.records import records_folder
+from tensortime.redaction import hidden_values
 from tensortime.reports import BackupReport, RunReport
 from tensortime.scan import scan
 from tensortime.session import RunStep, configured
@@ -86,11 +87,11 @@ def status_of(ending: Ending) -> str:
 
 
 def run(place: Place, config: Config, request: Request, monitor: Monitor) -> RunReport:
-    """Run the command between its two backups. UsageError; where it is isolated, all that a backup raises."""
+    """Run the command between its two backups. UsageError; where it is isolated, what the first one raises."""
     try:
         work = begin(place, config, request, monitor)
-    except (TensorTimeError, OSError) as problem:
-        error = problem if isinstance(problem, TensorTimeError) else environment_failure(place.store, problem)
+    except Exception as problem:  # a person's command runs, whatever is wrong with us
+        error = as_error(problem, place.store)
         if request.isolated or is_own_mistake(error):
             raise error from problem
         warn_of(error, monitor)
@@ -98,7 +99,10 @@ def run(place: Place, config: Config, request: Request, monitor: Monitor) -> Run
     if work is None:
         return run_bare(request)
     request.on_begun(work.begun)
-    log = OutputLog(os.path.join(records_folder(work.store.folder, work.experiment), LOG))
+    log = OutputLog(
+        os.path.join(records_folder(work.store.folder, work.experiment), LOG),
+        hidden_values(request.words, request.environment),
+    )
     folder = placed(place, work, request.folder)
     with contextlib.ExitStack() as after:
         try:
@@ -135,6 +139,16 @@ def take_back(place: Place, work: Work) -> None:
         for ref in store.shadow.refs(f"{history.TAGS}{work.experiment}/").refs:
             store.shadow.delete_ref(ref.name)
         store.shadow.delete_ref(history.experiment_ref(work.experiment))
+
+
+def as_error(problem: Exception, store: str) -> TensorTimeError:
+    """What went wrong, as something that a person can be told."""
+    if isinstance(problem, TensorTimeError):
+        return problem
+    if isinstance(problem, OSError):
+        return environment_failure(store, problem)
+    said = f"{type(problem).__name__}: {problem}"
+    return TensorTimeError("something unexpected went wrong: {problem}", problem=said)
 
 
 def warn_of(error: TensorTimeError, monitor: Monitor) -> None:
@@ -196,17 +210,26 @@ def prepared(
     if request.tags:
         editing.add_tags(work.store, target_of(work.store, work), request.tags)
     if request.isolated:
-        from tensortime import isolation  # as above
+        from tensortime import isolation, rebuilding  # as above
 
         target = target_of(work.store, work)
         left = left_worktree(work.store, work.experiment) if may_take_over(request, existing) else None
         work = replace(
             work, place=left or isolation.make_worktree(work.store, place.project, target, monitor)
         )
+        packages = stored_packages(work.store, target)
+        path = rebuilding.own_sources(packages, place.project, work.place.project)
+        work = replace(work, path=path)
         warn_of_words(place, work, request, monitor)
         seen = scan(os.fsencode(work.place.project), Rules.start()).files
     named_too = files_at(work.place, also(work.place, config, request))
     return replace(work, before=StatSums((*seen, *named_too)))
+
+
+def stored_packages(store: Store, target: Target) -> bytes:
+    """What was installed when a backup was made, as it lists it; empty where it did not."""
+    name = f"{target.commit}:.tensortime/packages.txt"
+    return next((data for _, data in store.shadow.read_objects([name], missing_ok=True)), b"")
 
 
 def name_of(begun: BackupReport) -> ExperimentName:
@@ -336,8 +359,8 @@ def finish(
 
                 isolation.advance(work.store, work.place.project, target_of(work.store, work))
             return report
-    except TensorTimeError as problem:
-        failed: TensorTimeError = problem
+    except Exception as problem:  # noqa: BLE001 - the command has run: that is told, and its folder stays
+        failed = as_error(problem, work.store.folder)
     except KeyboardInterrupt:
         failed = Interrupted("interrupted before the outputs were stored")
     finally:

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from tensortime import running
-from tensortime.commands import INTERRUPTED, Common, answer, as_typed, forget_stdout
+from tensortime.commands import INTERRUPTED, Common, answer, as_typed, forget_stdout, put_json
 from tensortime.errors import UsageError
 from tensortime.render_run import begun_text, ended_text
 from tensortime.reports import BackupReport
@@ -41,24 +41,31 @@ def run(
         def on_begun(begun: BackupReport) -> None:
             say(begun_text(begun, common.tr))
 
-        report = running.run(
-            words,
-            note=note,
-            name=name,
-            tags=tags,
-            add=[as_typed(common, path) for path in add],
-            isolated=isolated,
-            keep=keep,
-            directory=common.directory,
-            store=common.store,
-            on_begun=on_begun,
-            monitor=monitor,
-        )
+        try:
+            report = running.run(
+                words,
+                note=note,
+                name=name,
+                tags=tags,
+                add=[as_typed(common, path) for path in add],
+                isolated=isolated,
+                keep=keep,
+                directory=common.directory,
+                store=common.store,
+                on_begun=on_begun,
+                monitor=monitor,
+            )
+        finally:
+            if document_fd is not None:
+                give_stdout_back(document_fd)
         say(ended_text(report, common.tr))
-        if document_fd is not None:
-            from tensortime import documents
+        if common.as_json:
+            from tensortime import documents  # what a run without --json need not pay
 
-            put_document(document_fd, documents.json_text(documents.run_json(report)))
+            try:
+                put_json(documents.run_json(report))
+            except BrokenPipeError:  # whose reader went away; the exit code is the command's all the same
+                forget_stdout()
         was_cut_short = report.problem is not None and report.problem.kind == "interrupted"
         return report.exit_code or (INTERRUPTED if was_cut_short else 0)
 
@@ -72,11 +79,7 @@ def stdout_for_document() -> int:
     return kept
 
 
-def put_document(fd: int, text: str) -> None:
-    """Write the document to what was stdout; a reader that went away is nobody's failure."""
-    os.dup2(fd, 1)
-    os.close(fd)
-    try:
-        os.write(1, text.encode() + b"\n")
-    except BrokenPipeError:
-        forget_stdout()
+def give_stdout_back(kept: int) -> None:
+    """What was stdout is it again, for the document: that of an error too."""
+    os.dup2(kept, 1)
+    os.close(kept)

@@ -27,6 +27,8 @@ class Work:
     runner: Mapping[str, object]
     begun: BackupReport
     before: StatSums = field(default_factory=StatSums)
+    path: tuple[str, ...] = ()
+    """Folders of the worktree that Python searches first: what `pip install -e` took from the project is there as it was."""
 
 
 def placed(place: Place, work: Work, path: str) -> str:
@@ -55,6 +57,9 @@ def variables(work: Work, request: Request, folder: str) -> dict[str, str]:
     }
     if not request.submits:
         own["TENSORTIME_RUNNER"] = str(work.runner["id"])
+    if work.path:
+        searched = (*work.path, *filter(None, [request.environment.get("PYTHONPATH")]))
+        own["PYTHONPATH"] = os.pathsep.join(searched)
     return {**request.environment, **own}
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tensortime import clearance, trash, usage
 from tensortime.errors import StoreUnusable, TensorTimeError, UsageError, message
+from tensortime.experiments import Experiment
 from tensortime.inventory import (
     ClearingReport,
     RemovalPlan,

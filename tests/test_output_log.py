@@ -47,6 +47,16 @@ def test_all_of_it_is_kept(tmp_path: Path) -> None:
     assert (log.bytes, log.cut, log.problem) == (len(data), 0, None)
 
 
+def test_values_that_are_known_to_be_secrets(tmp_path: Path) -> None:
+    """Of an option or a variable, of no shape that could be known: wherever they stand in a line."""
+    logged_key = "3b1f" * 10
+    log = OutputLog(tmp_path / "output.log", [logged_key])
+    log.write(b"Namespace(wandb_key='" + logged_key[:7].encode())
+    log.write(logged_key[7:].encode() + b"', lr=0.1)\n")
+    log.close()
+    assert (tmp_path / "output.log").read_bytes() == b"Namespace(wandb_key='***', lr=0.1)\n"
+
+
 def test_five_megabytes_of_each_end() -> None:
     """What README promises."""
     assert outputlog.KEPT == 5_000_000

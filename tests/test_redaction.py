@@ -5,7 +5,14 @@ from typing import Any
 
 import pytest
 
-from tensortime.redaction import LONGEST, redact_arguments, redact_code, redact_text, redact_value
+from tensortime.redaction import (
+    LONGEST,
+    hidden_values,
+    redact_arguments,
+    redact_code,
+    redact_text,
+    redact_value,
+)
 
 CANARY = "canary0f5a1d"
 
@@ -324,6 +331,22 @@ def test_code_stays_as_typed(cell: str) -> None:
 
 
 LONG = 1_000_000
+
+
+def test_values_to_be_hidden_in_what_a_program_prints() -> None:
+    """Those that the recorded command hides, and those of variables by their names; not what could be any word."""
+    words = [
+        "train.py",
+        "--wandb-key",
+        "3b1f" * 10,
+        "--password=swordfish-1",
+        "--token",
+        "short",
+        "--lr",
+        "0.1",
+    ]
+    environ = {"HF_TOKEN": "no-known-shape", "API_KEY": "1", "PATH": "/usr/bin", "PAD_TOKEN": "<endoftext>"}
+    assert hidden_values(words, environ) == ["3b1f" * 10, "no-known-shape", "swordfish-1"]
 
 
 @pytest.mark.parametrize(

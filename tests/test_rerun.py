@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from builders import Tree, run_cli, user_git
 
-from tensortime import api
+import tensortime
+from tensortime import api, runner
 
-EXAMPLE = Path(__file__).parent.parent / "examples/digits"
+PACKAGE = Path(__file__).parent.parent
+EXAMPLE = PACKAGE / "examples/digits"
 
 WRITES = b"""\
 import json, os, sys
@@ -376,6 +378,41 @@ def test_what_is_installed_from_the_project_is_that_of_then(tmp_path: Path, venv
     done = rerun(tree)
     assert done.stdout.splitlines()[0] == "reproduced bit for bit (1 output)", done.stderr
     assert "PYTHONPATH" not in done.stdout
+
+
+def test_an_isolated_run_imports_what_is_installed_from_the_project_as_it_was(
+    tmp_path: Path, venv: Path
+) -> None:
+    """`pip install -e .` leads into the project, where somebody edits on."""
+    edits = f"open({str(tmp_path / 'p/src/mine.py')!r}, 'w').write('VALUE = 1')\n"
+    code = f"{edits}import mine, os\nopen('out.txt', 'w').write(mine.VALUE + os.environ['PYTHONPATH'])\n"
+    tree = (
+        Tree(tmp_path / "p").file("scripts/train.py", code.encode()).file("src/mine.py", b"VALUE = 'then'\n")
+    )
+    packages = installed(venv, "mine", (tree.root).as_uri())
+    (packages / "mine.pth").write_text(f"{tree.root}/src\n")
+    words = ("run", "--isolated", "--name", "base", "--", venv / "bin/python", "scripts/train.py")
+    done = run_cli(*words, cwd=tree.root, env={"PYTHONPATH": str(PACKAGE)})
+    assert done.returncode == 0, done.stderr
+    data, _ = api.read_file("base", "out.txt", directory=tree.root)
+    own = tree.root / "tensortime/base.run"
+    assert data == f"then{own}/src:{own}:{PACKAGE}".encode()
+
+
+def test_a_second_interrupt_does_not_take_what_the_command_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once it was started its folder may hold what is nowhere else."""
+    tree = Tree(tmp_path / "p").file("train.py", WRITES)
+    run_cli("run", "--name", "base", "--", sys.executable, "train.py", cwd=tree.root)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runner, "finish", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tensortime.rerun("base", directory=tree.root)
+    assert [*tree.root.glob("tensortime/base-rerun*/out/m.json")]
 
 
 def test_a_submitted_job_is_compared_when_it_has_ended(tmp_path: Path) -> None:

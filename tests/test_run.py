@@ -1,4 +1,4 @@
-"""`tensortime run`: a command between two backups of one experiment, and what becomes of it. Issue 7."""
+"""`tensortime run`: a command between two backups of one experiment, and what becomes of it."""
 
 import contextlib
 import json
@@ -19,6 +19,7 @@ from terminals import PACKAGE, spawn
 from tensortime import api, checkout, documents, history, outcome, runner, running, snapshot
 from tensortime.errors import CommandNotFound, NoSpace, NotExecutable, UsageError
 from tensortime.formats import RelPath, text_of
+from tensortime.jobs import Request
 from tensortime.names import ExperimentName
 from tensortime.project import find_worktree
 from tensortime.store import open_store
@@ -316,6 +317,50 @@ def test_nothing_stays_of_a_command_that_cannot_be_started(project: Tree) -> Non
         assert not [one for one in os.listdir(project.root / "tensortime") if one.endswith(".run")]
 
 
+def test_what_nobody_foresaw_keeps_no_command_from_running(
+    project: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the command: it runs all the same. After it: its exit code and that there is no backup are told."""
+    back_up, calls = runner.back_up, list[int]()
+
+    def fail_at(number: int) -> None:
+        calls.clear()
+
+        def failing(*words: object) -> object:
+            calls.append(1)
+            if len(calls) == number:
+                raise ZeroDivisionError("a bug")
+            return back_up(*words)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(runner, "back_up", failing)
+
+    fail_at(1)
+    found = document(project, *script(project, "open('ran', 'w')"))
+    assert found["experiment"] is None and (project.root / "ran").exists()
+    fail_at(2)
+    found = document(project, *script(project, "raise SystemExit(7)"), code=7)
+    assert "ZeroDivisionError: a bug" in str(found["problem"])
+    fail_at(2)
+    found = document(project, "--isolated", *script(project, "open('result', 'w')"))
+    assert (Path(found["worktree"]) / "result").exists(), "what it made is nowhere else"
+
+
+def test_an_error_is_the_document(project: Tree) -> None:
+    """stdout is the command's; where there is no command it is `--json`'s."""
+    done = run(project, "--json", "--", "no-such-program", code=127)
+    assert json.loads(done.stdout)["error"]["message"].startswith("no-such-program was not found")
+
+
+def test_a_secret_of_the_command_is_hidden_in_what_it_prints(project: Tree) -> None:
+    """As in the recorded command, although nothing shows that it is one."""
+    code = "import os, sys; print(sys.argv, os.environ['HF_TOKEN'])"
+    words = (*script(project, code), "--wandb-key", "3b1f" * 10)
+    done = run(project, "--name", "x", *words, HF_TOKEN="of-no-known-shape")
+    assert "3b1f" in done.stdout and "of-no-known-shape" in done.stdout, "the person sees what is printed"
+    log = content(project, "x", ".tensortime/records/output.log")
+    assert log == "['train.py', '--wandb-key', '***'] ***\n"
+
+
 def test_options_behind_the_command_are_its_own(project: Tree) -> None:
     """With and without `--`: what stands behind the command is passed on as it is, options of ours too."""
     words = ("train.py", "--note", "x", "--json", "--read-data", "-C", "..")
@@ -592,6 +637,29 @@ def test_a_submitting_command_keeps_the_worktree_for_its_job(project: Tree) -> N
     assert content(project, "x", "save/model.txt") == "weights"
     assert len(api.log(directory=project.root).experiments) == 1
     assert run_cli("rm", "--worktree", str(kept), cwd=project.root).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "submits"),
+    [
+        ("sbatch job.sh", True),
+        ("sbatch --wait job.sh", False),
+        ("sbatch -n 4 -W job.sh", False),
+        ("sbatch job.sh -W error", True),
+        ("srun python train.py", False),
+        ("bsub -W 4:00 -o log python train.py", True),
+        ("bsub -W 4:00 -K python train.py", False),
+        ("qsub -W depend=afterok:7 job.sh", True),
+        ("qsub -W block=true job.sh", False),
+        ("qsub -sync n job.sh", True),
+        ("qsub -sync y job.sh", False),
+        ("env A=1 /usr/bin/sbatch job.sh", True),
+    ],
+)
+def test_which_commands_hand_a_job_to_a_scheduler(project: Tree, typed: str, submits: bool) -> None:
+    """A letter means something else in each of them; what stands behind the job's script is the job's."""
+    project.file("job.sh")
+    assert Request(tuple(typed.split()), str(project.root), {}).submits is submits
 
 
 def test_nothing_stays_where_no_worktree_can_be_made(project: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
