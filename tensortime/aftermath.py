@@ -33,7 +33,7 @@ class Aftermath:
 
     def __init__(self, backlog: Backlog, stream: Stream, prefix: str, tr: Translator) -> None:
         self.backlog, self.stream, self.prefix, self.tr = backlog, stream, prefix, tr
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()  # a signal handler may ask while its thread has it
         self.monitor: TerminalMonitor | None = None
         """While somebody waits."""
         self.shown = (0, 0)

@@ -461,6 +461,7 @@ CHINESE: dict[str, str] = {
     "no backup has {names}": "没有备份含有 {names}",
     "no backup needs what is damaged": "损坏的部分没有备份用到",
     "no backup yet: tensortime backup makes one": "还没有备份：用 tensortime backup 备份",
+    "no backup: this call interrupted one in the same thread": "没有备份：这次调用打断了同一线程里正在进行的备份",
     "no command to run": "没有要运行的命令",
     "no commit": "没有提交",
     "no difference": "没有差别",

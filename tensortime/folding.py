@@ -12,13 +12,16 @@ import os
 from collections.abc import Iterator
 
 from tensortime import fsops
-from tensortime.errors import GitFailed
+from tensortime.errors import TensorTimeError
 from tensortime.packreader import PackDamaged, PackIndex
 from tensortime.repacking import pack_folder, remove_pack
 from tensortime.store import Store
 
 MOST_PACKS = 50
 """Packs without `.keep` that a store may have before they are folded."""
+
+ROOM = 2
+"""Times what is joined that must be free: both are on the disk for a moment, beside a training that writes as well."""
 
 LARGEST_FOLDED = 256 << 20
 """Bytes. `repack --geometric` counts objects, not bytes: a pack past this gets a `.keep` and is left alone."""
@@ -41,13 +44,18 @@ def pack_sizes(store: Store) -> dict[str, int]:
 
 
 def fold_when_due(store: Store) -> None:
-    """Join packs once there are more than MOST_PACKS. Failing is no failure of the backup: the next one tries."""
-    loose = [name for name in pack_sizes(store) if not os.path.exists(keep_file(store, name))]
+    """Join packs once there are more than MOST_PACKS, and the disk has room for both. Failing is no failure of the
+    backup: the next one tries."""
+    sizes = pack_sizes(store)
+    loose = [name for name in sizes if not os.path.exists(keep_file(store, name))]
     if len(loose) <= MOST_PACKS:
+        return
+    joined = sum(sizes[name] for name in loose if sizes[name] <= LARGEST_FOLDED)
+    if fsops.free_space(store.folder)[0] < ROOM * joined:
         return
     with (
         store.locked(".tmp", "fold.lock") as got,
-        contextlib.suppress(GitFailed, PackDamaged, OSError),
+        contextlib.suppress(TensorTimeError, PackDamaged, OSError),
     ):
         if got:
             for name, size in pack_sizes(store).items():
@@ -59,12 +67,28 @@ def fold_when_due(store: Store) -> None:
 def fold(store: Store) -> None:
     """Join small packs and loose refs. Safe beside readers and backups; two folds at once are not. GitFailed."""
     before = pack_sizes(store).keys()
-    store.shadow.join_packs()
+    with cleared(pack_folder(store)):
+        store.shadow.join_packs()
     fsops.sync_folder(pack_folder(store))
     drop_joined(store, [name for name in before if not os.path.exists(keep_file(store, name))])
     store.shadow.pack_refs()
+    fsops.sync_path(store.path(".shadow", "packed-refs"))  # git before 2.39 does not, or too early
     fsops.sync_folder(store.path(".shadow"))
     drop_packed(store)
+
+
+@contextlib.contextmanager
+def cleared(folder: str) -> Iterator[None]:
+    """Where git fails of what it writes into a folder, remove what it leaves half written: it may be what fills the disk."""
+    before = set(os.listdir(folder))
+    try:
+        yield
+    except TensorTimeError:
+        for name in set(os.listdir(folder)) - before:
+            if name.startswith("tmp_"):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
+        raise
 
 
 def drop_joined(store: Store, names: list[str]) -> None:

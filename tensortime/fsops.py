@@ -237,6 +237,16 @@ def sync_file(fd: int) -> None:
             raise
 
 
+def sync_path(path: Path) -> None:
+    """Make the bytes of a file survive a power loss, whoever wrote them; one that is not there needs nothing."""
+    with contextlib.suppress(FileNotFoundError):
+        fd = open_regular(path)
+        try:
+            sync_file(fd)
+        finally:
+            os.close(fd)
+
+
 def sync_folder(path: Path) -> None:
     """Make the names in a folder survive a power loss."""
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -320,6 +330,9 @@ def locked(
         held.discard(fd)
         if fd in HELD:  # else this is a child
             HELD.remove(fd)
+            # Closing is not enough where a process was forked at this moment: its copy would keep the lock.
+            with contextlib.suppress(OSError):
+                fcntl.flock(fd, fcntl.LOCK_UN)
             os.close(fd)
 
 

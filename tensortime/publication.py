@@ -353,11 +353,7 @@ def sync_ref(store: Store, ref: str) -> None:
     path = os.path.join(os.fsencode(store.path(".shadow")), bytes_of(ref))
     # Gone already where somebody packed the refs meanwhile, which syncs them.
     with contextlib.suppress(OSError):
-        fd = fsops.open_regular(path)
-        try:
-            fsops.sync_file(fd)
-        finally:
-            os.close(fd)
+        fsops.sync_path(path)
         fsops.sync_folder(os.path.dirname(path))
     if not ref.startswith(history.EXPERIMENTS):
         store.sync_refs()  # its folder may be as new as it is

@@ -30,7 +30,7 @@ class Recorder:
         self._place = ("", "")
         self._is_torn = False
         self._waiting: deque[bytes] = deque(maxlen=MOST_WAITING)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may record while its thread has it
         self.lost = 0
         """Records that could not be written, or held."""
 

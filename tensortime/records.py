@@ -74,8 +74,10 @@ def read_records(store: str, experiment: str) -> Kept:
     files, left_out, metrics = dict[bytes, bytes](), [], dict[str, object]()
     try:
         folder = fsops.open_folder(records_folder(store, experiment))
-    except OSError:
+    except FileNotFoundError:
         return NOTHING_KEPT
+    except OSError as problem:
+        return Kept({}, {}, ((".tensortime/records", problem.strerror or str(problem)),))
     try:
         for name in sorted(os.listdir(folder)):
             if not FILE_NAME.fullmatch(name):

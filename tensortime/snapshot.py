@@ -90,7 +90,8 @@ def back_up_into(
     """All steps of a backup; what is read is noted in `taken`. `resume`: Python may search for cycles again."""
     place, store, options = session.place, session.store, session.options
     roster = read_roster(store)
-    now_ns = os.stat(os.path.join(session.staging, "lock")).st_mtime_ns
+    # The store may lie on a server whose clock is ahead: what has just changed is not to look old for that.
+    now_ns = min(os.stat(os.path.join(session.staging, "lock")).st_mtime_ns, time.time_ns())
     lost, watched = check_hardlinks(session, now_ns)
     recognition = Recognition(session, taken, usable_cache(store, place))
     # Whoever adds to an experiment compares all files with it later; else those that are known are dropped as they come.

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from tensortime.errors import (
     listing,
     message,
 )
+from tensortime.formats import bytes_of
 from tensortime.gitcommand import check_version
 from tensortime.landmarks import is_store
 from tensortime.mending import (
@@ -150,8 +151,13 @@ class Store:
         with fsops.locked(path, shared=shared, wait=wait, lockless=lockless, held=self.locks) as got:
             yield got
 
-    def sync_refs(self) -> None:
-        """Make what was done to refs survive a power loss, before what they named is deleted."""
+    def sync_refs(self, new: Iterable[str] = ()) -> None:
+        """Make what was done to refs survive a power loss, before what they named is deleted.
+
+        `new`: those that were written, whose content git syncs itself since 2.36, and packed-refs since 2.39.
+        """
+        for name in ("packed-refs", *new):
+            fsops.sync_path(os.path.join(os.fsencode(self.path(".shadow")), bytes_of(name)))
         top = self.path(".shadow", "refs")
         for folder in (self.path(".shadow"), *(folder for folder, _, _ in os.walk(top))):
             with contextlib.suppress(FileNotFoundError):  # git removes folders of refs that have become empty

@@ -10,7 +10,7 @@ import functools
 import os
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,10 @@ PROMPT_SECONDS = 60.0
 """Without a key for so long the training goes on."""
 
 NOTHING_DONE = BackupReport(experiment=None)
+
+
+BUSY: set[int] = set()
+"""The threads that make a backup now."""
 
 
 class TimeMachine:
@@ -133,7 +137,10 @@ class TimeMachine:
         self._may_record = ranks.why_not_here(os.environ) is None
         if not self._may_record:
             return NOTHING_DONE
-        with self._lock:
+        with not_twice() as is_first, self._lock if is_first else contextlib.nullcontext():
+            if not is_first:
+                warn_line(message("no backup: this call interrupted one in the same thread"), self.tr)
+                return NOTHING_DONE
             if note is not None:
                 self.note, self._tells_note = note, True
             try:
@@ -359,6 +366,21 @@ def tell_of_missing(recorder: "Recorder", machine: TimeMachine) -> None:
     if not recorder.is_open:
         lost = message("records that are lost, as no backup was made: {count}", count=recorder.missing)
     warn_line(lost, machine.tr)
+
+
+@contextlib.contextmanager
+def not_twice() -> Iterator[bool]:
+    """Yields False where this thread is in a backup already: a signal handler that asks for another one would wait for
+    itself, for ever."""
+    me = threading.get_ident()
+    if me in BUSY:
+        yield False
+        return
+    BUSY.add(me)
+    try:
+        yield True
+    finally:
+        BUSY.discard(me)
 
 
 def can_ask() -> bool:

@@ -147,7 +147,7 @@ def move_refs(store: Store, moves: Sequence[Move]) -> None:
     create = [f"create {new}\0{oid}\0verify {old}\0{oid}\0" for old, new, oid in moves]
     delete = [f"delete {old}\0{oid}\0" for old, _, oid in moves]
     make_room_and_transact(store, create)
-    store.sync_refs()
+    store.sync_refs(new for _, new, _ in moves)
     try:
         make_room_and_transact(store, delete)
     except StoreBusy:

@@ -234,7 +234,7 @@ def keep_commits(store: Store, admin: str) -> str:
     name = suggest_name(text_of(os.fsencode(os.path.basename(admin)))) or "worktree"
     ref = f"{PINS}{name}-{head[:8]}"
     store.shadow.create_ref(ref, head, NO_OID)
-    store.sync_refs()  # the record, which names them too, goes next
+    store.sync_refs([ref])  # the record, which names them too, goes next
     return ref
 
 

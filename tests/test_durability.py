@@ -4,14 +4,17 @@ No test can cut the power; these hold which folders were synced, and before what
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from builders import Tree
 from round_trips import THRESHOLD
 
-from tensortime import api, fsops, snapshot
+import tensortime
+from tensortime import api, folding, fsops, snapshot, trash
 from tensortime.reports import BackupReport
+from tensortime.store import Store, open_store
 
 
 @pytest.fixture
@@ -74,3 +77,49 @@ def test_an_object_that_another_backup_brought(
     assert str(folder) not in synced
     api.backup(directory=tree.root)
     assert {str(folder), str(folder.parent)} <= synced
+
+
+def test_packed_refs_are_on_the_disk_before_the_loose_ones_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git before 2.39 does not sync them, or too early: a power loss would take all names."""
+    tree, steps = Tree(tmp_path / "project").file("train.py", b"1"), list[str]()
+    api.backup(directory=tree.root, name="x")
+    sync_path, drop_packed = fsops.sync_path, folding.drop_packed
+
+    def syncing(path: bytes | str) -> None:
+        steps.append(os.path.basename(os.fsdecode(path)))
+        sync_path(path)
+
+    def dropping(store: Store) -> None:
+        steps.append("drop")
+        drop_packed(store)
+
+    monkeypatch.setattr(fsops, "sync_path", syncing)
+    monkeypatch.setattr(folding, "drop_packed", dropping)
+    folding.fold(open_store(str(tree.root / "tensortime")))
+    assert steps == ["packed-refs", "drop"]
+
+
+def test_what_goes_into_the_trash_is_on_the_disk_there_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its new refs with their contents, not their names alone."""
+    tree, synced = Tree(tmp_path / "project").file("train.py", b"1"), list[str]()
+    api.backup(directory=tree.root, name="x")
+    api.tag("x", ["best"], directory=tree.root)
+    sync_path, transact = fsops.sync_path, trash.transact
+
+    def syncing(path: bytes | str) -> None:
+        synced.append(os.fsdecode(path))
+        sync_path(path)
+
+    def transacting(store: Store, rows: Sequence[str]) -> None:
+        synced.append(rows[0].split()[0])
+        transact(store, rows)
+
+    monkeypatch.setattr(fsops, "sync_path", syncing)
+    monkeypatch.setattr(trash, "transact", transacting)
+    tensortime.rm(["x"], directory=tree.root)
+    before = synced[synced.index("create") : synced.index("delete")]
+    assert [path.rpartition("/")[2] for path in before if "/refs/trash/" in path] == ["x", "best"]

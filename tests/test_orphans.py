@@ -232,3 +232,17 @@ def test_a_git_that_dies_while_it_deletes_the_refs_that_were_moved(
         tensortime.undelete(["base"], directory=project)
     assert names(project) in ({"base", "other"}, {"base-2", "other"})
     assert tensortime.verify(read_data="all", directory=project).problems == ()
+
+
+def test_a_process_that_was_forked_at_that_moment_carries_no_lock_away(tmp_path: Path) -> None:
+    """Between the opening of a lock's file and the note of it a fork copies what nobody in the child knows of."""
+    path = str(tmp_path / "lock")
+    with fsops.locked(path) as got:
+        assert got
+        (fd,) = (fd for fd in fsops.HELD if os.path.samestat(os.fstat(fd), os.stat(path)))
+        copy = os.dup(fd)
+    try:
+        with fsops.locked(path, lockless=False) as again:
+            assert again
+    finally:
+        os.close(copy)

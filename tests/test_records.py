@@ -237,3 +237,13 @@ def test_what_belongs_to_nobody_goes_a_day_later(project: Path) -> None:
     os.utime(folder, (day_before, day_before))
     tensortime.gc(directory=project)
     assert not folder.exists()
+
+
+def test_records_that_cannot_be_opened_are_named(tmp_path: Path) -> None:
+    """A backup that lacks them is not whole."""
+    folder = Path(records_folder(str(tmp_path), "x"))
+    assert read_records(str(tmp_path), "x").left_out == ()
+    folder.parent.mkdir(parents=True)
+    folder.touch()
+    ((path, reason),) = read_records(str(tmp_path), "x").left_out
+    assert (path, reason) == (".tensortime/records", "Not a directory")

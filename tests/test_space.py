@@ -9,10 +9,11 @@ import pytest
 from builders import Tree, assert_same_tree, noise, run_cli
 from mounts import small_tmpfs, used_bytes
 
-from tensortime import api, fsops, snapshot
+from tensortime import api, folding, fsops, snapshot
 from tensortime.errors import Message, NoSpace
 from tensortime.monitor import NullMonitor
 from tensortime.reports import BackupReport
+from tensortime.shadow import Shadow
 
 MIB, GIB = 1 << 20, 1 << 30
 LARGE = 3 * MIB
@@ -300,3 +301,37 @@ def test_a_backup_says_that_little_is_free(tmp_path: Path, disk: Disk) -> None:
     api.backup(directory=tree.root, monitor=said)
     [line] = said.lines
     assert "are free" in line and "tensortime du" in line
+
+
+def test_a_fold_that_fills_the_disk_is_no_failure_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backup is published by then; what git had half written is what the training needs now."""
+    tree = Tree(tmp_path / "project")
+    packs = tree.root / "tensortime/.shadow/objects/pack"
+
+    def fill(_: Shadow) -> None:
+        (packs / "tmp_pack_half").touch()
+        raise NoSpace("the disk is full")
+
+    monkeypatch.setattr(folding, "MOST_PACKS", 1)
+    monkeypatch.setattr(Shadow, "join_packs", fill)
+    for number in range(3):
+        tree.file("train.py", b"%d" % number)
+        report = api.backup(directory=tree.root, name=f"exp{number}")
+        assert (report.experiment, report.exit_code) == (f"exp{number}", 0)
+    assert not [path.name for path in packs.iterdir() if path.name.startswith("tmp_")]
+
+
+def test_no_fold_where_there_is_no_room_for_one(
+    tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is joined is there twice for a moment."""
+    tree, joined = project_of(tmp_path), list[int]()
+    monkeypatch.setattr(folding, "MOST_PACKS", 1)
+    monkeypatch.setattr(folding, "fold", lambda _: joined.append(1))
+    for number, free in enumerate((100_000, 100_000, 1 * GIB)):
+        tree.file("train.py", b"%d" % number).file("notes.md", noise(b"%d" % number, 60_000))
+        disk(free, 10 * GIB)
+        api.backup(directory=tree.root, add=["train.py", "notes.md"], name=f"exp{number}")
+        assert len(joined) == (free == GIB)

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from blake3 import blake3
@@ -366,3 +367,22 @@ def test_what_another_backup_learned_meanwhile_is_believed_with_its_pack(
     tensortime.gc(trash=True, directory=tree.root)
     api.backup(directory=tree.root, name="third")
     check(tree, "third")
+
+
+def test_a_store_whose_clock_is_ahead(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has just changed does not look old for that: it may still change without a change of its times."""
+    tree = Tree(tmp_path / "project").file("train.py", b"1")
+    stat = os.stat
+
+    def ahead(path: str, *words: object, **more: object) -> object:
+        info = stat(path, *words, **more)  # type: ignore[arg-type]
+        if str(path).endswith("/lock"):
+            fields = {name: getattr(info, name) for name in dir(info) if name.startswith("st_")}
+            return SimpleNamespace(**{**fields, "st_mtime_ns": info.st_mtime_ns + 100 * 10**9})
+        return info
+
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "SMALL_WINDOW_NS", SMALL_WINDOW_NS)
+        patch.setattr(os, "stat", ahead)
+        api.backup(directory=tree.root)
+    assert cache_of(tree.root).files == {}

@@ -124,6 +124,36 @@ def test_what_a_backup_says_goes_to_stderr(project: Tree) -> None:
     assert all(line.startswith(">> tensortime: ") for line in lines)
 
 
+INTERRUPTS_ITSELF = b"""
+import os, signal
+from tensortime import TimeMachine, snapshot
+
+tm, publish = TimeMachine(exp_dir="x"), snapshot.publish
+
+def at_its_end(*words):
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return publish(*words)
+
+def save(*_):
+    tm.record(saved=1)
+    print("handler", tm.backup(add=["data"]).experiment, TimeMachine(exp_dir="y").backup().experiment, flush=True)
+
+snapshot.publish = at_its_end
+signal.signal(signal.SIGUSR1, save)
+print("backup", tm.backup().experiment)
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+print("later", tm.backup(add=["data"]).number)
+"""
+
+
+def test_a_signal_handler_that_asks_for_a_backup_during_one(project: Tree) -> None:
+    """Schedulers send a signal before they end a job, and it may come at any moment: it would wait for itself."""
+    project.file("signalled.py", INTERRUPTS_ITSELF)
+    done = python("signalled.py", cwd=project.root)
+    assert done.stdout.splitlines() == ["handler None None", "backup x", "later 2"], done.stderr
+    assert done.stderr.count("no backup: this call interrupted one in the same thread") == 2
+
+
 AT_EXIT = b"""
 import atexit, sys
 from tensortime import TimeMachine
