@@ -198,11 +198,10 @@ def place_all(store: Store, root: int, plan: Plan, how: str, monitor: Monitor) -
         meter.finish()
         return method
 
-    with threads(min(THREADS, len(large))) as pool:
-        placed = Counter(in_threads(pool, place, large, THREADS, stop))
     if how in POINTING and large:
         watch_links(store, {entry.digest for entry in large if entry.digest})
-    return placed
+    with threads(min(THREADS, len(large))) as pool:
+        return Counter(in_threads(pool, place, large, THREADS, stop))
 
 
 def place_plain(root: int, entry: ManifestEntry, umask: int) -> None:
@@ -362,6 +361,6 @@ def explain(problem: BaseException, store: Store, plan: Plan, destination: str) 
 
 
 def watch_links(store: Store, digests: set[Digest]) -> None:
-    """Hard links into a worktree can be written through: they are watched from now on."""
+    """What is linked can be written through: it is watched from now on, before the first link is there."""
     with contextlib.suppress(OSError):
         hardlinks.update_watched(store, dict.fromkeys(digests, hardlinks.LOOK_AGAIN), keep_known=True)

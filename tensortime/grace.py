@@ -34,8 +34,8 @@ def now_ns() -> int:
 
 def ripe(
     store: Store, plan: GcPlan, packs: Sequence[tuple[str, int]]
-) -> tuple[dict[Digest, Mark], list[tuple[str, int]], int]:
-    """What was withdrawn long enough ago, and the bytes that wait. All else that nobody needs is withdrawn now; what is needed again no longer.
+) -> tuple[dict[Digest, Mark], dict[str, Mark], int]:
+    """The objects and packs that were withdrawn long enough ago, and the bytes that wait. All else that nobody needs is withdrawn now; what is needed again no longer.
 
     A backup that began before something was withdrawn may rely on it: as long as one runs nothing is ripe.
     """
@@ -58,11 +58,34 @@ def ripe(
         # Whether others have all of a pack is known only after these were read: until then its mark stays.
         rewritten = {one.name for one in plan.rewrites if not one.needed}
         kept = {name: mark for name, mark in known.packs.items() if name in rewritten}
-        pack_marks = {**kept, **{name: known.packs.get(name) or Mark(UNUSED, now) for name, _ in packs}}
-        ready_packs = [(name, size) for name, size in packs if is_ripe(pack_marks[name], now, oldest)]
-        waiting += sum(size for _, size in packs) - sum(size for _, size in ready_packs)
+        pack_marks, ready_packs = dict[str, Mark](kept), dict[str, Mark]()
+        for name, size in packs:
+            with contextlib.suppress(FileNotFoundError):
+                before = known.packs.get(name)
+                if before is not None and is_same_pack(store, name, before):
+                    mark = before
+                else:
+                    mark = Mark(UNUSED, now, file_id(os.lstat(pack_file(store, name))))
+                pack_marks[name] = mark
+                if is_ripe(mark, now, oldest):
+                    ready_packs[name] = mark
+                else:
+                    waiting += size
         write_withdrawn(store.folder, Withdrawn(marks, pack_marks, known.copies))
     return ready, ready_packs, waiting
+
+
+def pack_file(store: Store, name: str) -> str:
+    """Where a pack lies."""
+    return os.path.join(pack_folder(store), name + ".pack")
+
+
+def is_same_pack(store: Store, name: str, mark: Mark) -> bool:
+    """Whether a pack is the very file that was withdrawn: a backup of the same files writes one of the same name."""
+    try:
+        return file_id(os.lstat(pack_file(store, name))) == mark.file
+    except FileNotFoundError:
+        return False
 
 
 def is_ripe(mark: Mark, now: int, oldest: int) -> bool:

@@ -4,6 +4,7 @@
 more than one link is hashed again.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -56,6 +57,14 @@ def update_watched(
         if merged != found:
             data = json.dumps(merged, sort_keys=True).encode()
             fsops.write_atomic(watch_file(store), data, staging=store.path(".tmp"), durable=False)
+
+
+def forget_watched(store: Store) -> None:
+    """Remember nothing until the next `update_watched`: whoever is killed while he links leaves an object that nobody
+    watches, and without a list all are looked at."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(watch_file(store))
+        fsops.sync_folder(store.path(".cache"))
 
 
 def stat_of(sidecar: Sidecar, digest: Digest, now_ns: int) -> tuple[list[int], bool] | None:

@@ -238,7 +238,8 @@ def delete_unneeded(store: Store, plan: GcPlan, trusted: bool, copied: Copied, t
     packs = [*plan.packs, *((one.name, one.size) for one in covered)]
     marks: Mapping[Digest, Mark] | None = None
     if not trusted:
-        marks, packs, tally.waiting = grace.ripe(store, plan, packs)
+        marks, ripe, tally.waiting = grace.ripe(store, plan, packs)
+        packs = [(name, size) for name, size in packs if name in ripe]
     sidecar = store.sidecar()
     for digest, one in plan.objects:
         path = sidecar.path_of(digest)
@@ -254,6 +255,8 @@ def delete_unneeded(store: Store, plan: GcPlan, trusted: bool, copied: Copied, t
     if packs:
         remove_shortcuts(store)
     for name, size in packs:
+        if marks is not None and not grace.is_same_pack(store, name, ripe[name]):
+            continue  # a backup has just written it again
         remove_pack(store, name)
         tally.freed += size
         tally.packs += 1

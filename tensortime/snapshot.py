@@ -159,6 +159,7 @@ def take_back(store: Store, taken: Intake, packs: Mapping[str, int]) -> None:
     ):
         others = any(os.path.isdir(store.path(".tmp", name)) for name in os.listdir(store.path(".tmp")))
         now = {name: size for name, size in pack_sizes(store).items() if name not in own}
+        alone = alone and fsops.trusts_locks(store.folder)
         if not alone or others or now != packs or is_named(store, taken.commits):
             return
         doomed = [store.sidecar().path_of(digest) for digest in taken.brought]
@@ -275,6 +276,8 @@ def take_in(
     if backlog is not None:
         backlog.queue(taken, source, large, sidecar, room, seen_before, options.is_hardlink)
         return
+    if any(options.is_hardlink(file.path) for file in large):
+        hardlinks.forget_watched(session.store)
     intake.take_large(
         taken,
         reading,

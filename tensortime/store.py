@@ -171,7 +171,8 @@ class Store:
         """Wait some time until nobody writes a ref; where nobody is there who could, the locks are of dead gits."""
         deadline = time.monotonic() + REFS_WAIT
         while self.is_writable and reflocks.found_in(self.path(".shadow")):
-            with self.locked(".lock", lockless=False) as alone:
+            with self.locked(".lock", lockless=False) as got:
+                alone = got and fsops.trusts_locks(self.folder)
                 if alone:
                     self.drop_dead_locks()
             if alone or time.monotonic() > deadline:
@@ -209,7 +210,8 @@ def sweep(folder: str) -> None:
         for entry in entries:
             path = entry.path
             age = now - entry.stat(follow_symlinks=False).st_mtime
-            if age < STALE_SECONDS:
+            # A lock that other machines do not see says nothing of them.
+            if age < STALE_SECONDS or (age < DEAD_SECONDS and not fsops.trusts_locks(folder)):
                 continue
             if entry.is_dir(follow_symlinks=False):
                 with fsops.locked(os.path.join(path, "lock"), lockless=age > DEAD_SECONDS) as got:

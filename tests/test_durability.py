@@ -3,6 +3,7 @@
 No test can cut the power; these hold which folders were synced, and before what.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from builders import Tree
 from round_trips import THRESHOLD
 
 import tensortime
-from tensortime import api, folding, fsops, snapshot, trash
+from tensortime import api, folding, fsops, intake, snapshot, trash
 from tensortime.reports import BackupReport
 from tensortime.store import Store, open_store
 
@@ -123,3 +124,24 @@ def test_what_goes_into_the_trash_is_on_the_disk_there_first(
     tensortime.rm(["x"], directory=tree.root)
     before = synced[synced.index("create") : synced.index("delete")]
     assert [path.rpartition("/")[2] for path in before if "/refs/trash/" in path] == ["x", "best"]
+
+
+def test_while_files_are_linked_no_list_says_which_are_watched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is killed then leaves an object that the user's own file is: without a list all of them are looked at."""
+    tree = Tree(tmp_path / "project").file("tensortime.toml", b'hardlink = ["*.bin"]\n')
+    tree.file("first.bin", size=THRESHOLD)
+    api.backup(directory=tree.root)
+    listed, take_large, seen = tree.root / "tensortime/.cache/hardlinks", intake.take_large, list[bool]()
+    assert len(json.loads(listed.read_bytes())) == 1
+
+    def taking(*words: object, **more: object) -> None:
+        seen.append(listed.exists())
+        take_large(*words, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(intake, "take_large", taking)
+    tree.file("second.bin", size=THRESHOLD)
+    api.backup(directory=tree.root)
+    assert seen == [False]
+    assert len(json.loads(listed.read_bytes())) == 2

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -15,9 +16,11 @@ from mounts import loop_mount, small_tmpfs
 from test_verify import flip, object_of, store
 
 import tensortime
-from tensortime import api, fsops, grace, prune
+from tensortime import api, fsops, grace, prune, snapshot
+from tensortime.errors import NoSpace
+from tensortime.folding import pack_sizes
 from tensortime.formats import Digest, RelPath
-from tensortime.garbage import Facts, read_facts
+from tensortime.garbage import Facts, make_plan, read_facts
 from tensortime.manifest import FILE, Manifest, ManifestEntry, encode_manifest
 from tensortime.packs import Kind, PackWriter, encode_commit, object_id, pack_object
 from tensortime.reach import MISSING, Gap, read_reach
@@ -178,6 +181,54 @@ def test_a_backup_that_uses_it_again_at_the_last_moment(
     tensortime.gc(directory=project, trash=True)
     assert tensortime.verify(read_data="all", directory=project).problems == ()
     assert_same_tree(project, api.restore("late", directory=project).path)
+
+
+def test_a_pack_that_a_backup_has_written_again_under_its_name(
+    project: Path, no_trust: None, later: Clock
+) -> None:
+    """The same files make a pack of the same name: it is another file, and withdrawn from now on, if at all."""
+    opened = open_store(str(store(project)))
+    plan = make_plan(read_facts(opened, time.time(), alone=False), trash=False)
+    packs = [(name, 1) for name in pack_sizes(opened)]
+    assert grace.ripe(opened, plan, packs)[1] == {}
+    later(25)
+    ready = grace.ripe(opened, plan, packs)[1]
+    assert len(ready) == 2
+    name, other = ready
+    path = grace.pack_file(opened, name)
+    shutil.copyfile(path, path + ".again")
+    os.replace(path + ".again", path)
+    assert not grace.is_same_pack(opened, name, ready[name])
+    assert list(grace.ripe(opened, plan, packs)[1]) == [other]
+
+
+def test_what_only_this_machine_locks_is_left_alone_for_a_day(project: Path, no_trust: None) -> None:
+    """A staging folder whose lock can be had may be another machine's, and so may the lock of a ref."""
+    opened = open_store(str(store(project)))
+    theirs, dead = Path(opened.path(".tmp", "7-00")), Path(opened.path(".tmp", "8-00"))
+    for folder, hours in ((theirs, 1), (dead, 30)):
+        folder.mkdir()
+        (folder / "lock").touch()
+        os.utime(folder, (time.time() - hours * 3600,) * 2)
+    ref_lock = Path(opened.path(".shadow/refs/experiments/base.lock"))
+    ref_lock.touch()
+    api.backup(directory=project, name="more")
+    assert theirs.exists() and not dead.exists() and ref_lock.exists()
+
+
+def test_a_backup_that_failed_takes_nothing_back_that_another_machine_may_rely_on(
+    project: Path, no_trust: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether one does no lock tells; gc has it a day later."""
+
+    def fail(*_: object) -> None:
+        raise NoSpace("the disk is full")
+
+    Tree(project).file("new.bin", size=LARGE)
+    monkeypatch.setattr(snapshot, "publish", fail)
+    with pytest.raises(NoSpace):
+        api.backup(directory=project)
+    assert object_of(project, "new.bin").exists()
 
 
 def test_nothing_is_ripe_while_a_backup_runs_that_began_before(
