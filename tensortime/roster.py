@@ -69,9 +69,9 @@ def read_roster(store: Store) -> Roster:
     with damaged_list():
         listed = store.shadow.tips(EXPERIMENTS, TAGS)
     known = remembered(cache_file(store))
-    tips = [one.oid for one in listed.refs if one.name.startswith(EXPERIMENTS)]
-    times = {raw: known[raw] for raw in map(bytes.fromhex, tips) if raw in known}
-    new = (oid for oid in dict.fromkeys(tips) if bytes.fromhex(oid) not in times)
+    tips = {one.oid: bytes.fromhex(one.oid) for one in listed.refs if one.name.startswith(EXPERIMENTS)}
+    times = {raw: known[raw] for raw in tips.values() if raw in known}
+    new = (oid for oid, raw in tips.items() if raw not in times)
     for oid, raw in store.shadow.read_objects(new, missing_ok=True):
         # What is no backup has no time; `log` tells of it.
         with contextlib.suppress(ValueError):

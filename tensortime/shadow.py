@@ -213,8 +213,9 @@ class Shadow:
     def tips(self, *prefixes: str) -> RefList:
         """All refs under these prefixes and what they name, which is not read: each `commit` is None."""
         done = self.run("for-each-ref", "--format=%(refname)%00%(objectname)", *prefixes)
-        rows = (line.split(b"\0") for line in done.stdout.splitlines())
-        refs = tuple(Ref(text_of(name), Oid(oid.decode()), None) for name, oid in rows)
+        # As one text: every backup reads all of them.
+        rows = (line.split("\0") for line in text_of(done.stdout).split("\n") if line)
+        refs = tuple(Ref(name, Oid(oid), None) for name, oid in rows)
         return RefList(refs, broken_refs(done.stderr))
 
     def read_objects(self, names: Iterable[str], *, missing_ok: bool = False) -> Iterator[tuple[str, bytes]]:
