@@ -53,7 +53,7 @@ CHINESE: dict[str, str] = {
     "By a metric, parameter, time, size, files or name; -NAME: the largest first.": "按指标、参数、time、size、files 或 name 排序；-NAME：从大到小。",
     "CAUSES": "原因",
     "Check that all is there that the experiments need.": "检查实验需要的内容是否齐全。",
-    "Compare every output with the recorded one; exit code 0 or 5.": "把每个输出与记录的比较；退出码 0 或 5。",
+    "Compare every output with the recorded one; exit code 0, 5, or 3 where nothing can be compared yet.": "把每个输出与记录的比较；退出码 0、5，还不能比较时是 3。",
     "Did you mean {name}?": "是不是 {name}？",
     "Do not ask.": "不再询问。",
     "Do not compare these outputs. Repeatable.": "不比较这些输出。可重复。",

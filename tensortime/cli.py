@@ -195,7 +195,12 @@ def rerun(
     ] = None,
     verify: Annotated[
         bool,
-        typer.Option("--verify", help=tr("Compare every output with the recorded one; exit code 0 or 5.")),
+        typer.Option(
+            "--verify",
+            help=tr(
+                "Compare every output with the recorded one; exit code 0, 5, or 3 where nothing can be compared yet."
+            ),
+        ),
     ] = False,
     rebuild: Annotated[
         bool, typer.Option("--env", help=tr("In an environment made anew from the recorded packages."))

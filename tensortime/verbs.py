@@ -73,7 +73,11 @@ VERBS: dict[str, Verb] = {
         ("EXP", "ARG..."),
         1,
         (
-            Option(("--verify",), None, "Compare every output with the recorded one; exit code 0 or 5."),
+            Option(
+                ("--verify",),
+                None,
+                "Compare every output with the recorded one; exit code 0, 5, or 3 where nothing can be compared yet.",
+            ),
             Option(("--env",), None, "In an environment made anew from the recorded packages."),
             Option(("--into",), "DIR", "The new folder; default: in the store's."),
             Option(("--rtol",), "X", "Numbers that differ relatively by at most this much are close: 1e-6."),
