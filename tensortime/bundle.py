@@ -243,28 +243,32 @@ class BundleReader:
 
     def _listing(self) -> Iterator[tuple[bytes, bool]]:
         """All names, each with whether it is a folder."""
-        if isinstance(self._open, zipfile.ZipFile):
-            for info in self._open.infolist():
-                yield info.filename.encode("utf-8", "surrogateescape"), info.is_dir()
-        else:
-            for row in self._open:
-                yield row.name.encode("utf-8", "surrogateescape"), row.isdir()
+        for name, row in self._rows():
+            yield name, row.is_dir() if isinstance(row, zipfile.ZipInfo) else row.isdir()
 
     def _members(self) -> Iterator[tuple[bytes, zipfile.ZipInfo | tarfile.TarInfo]]:
         """Regular files alone: links, devices and folders are nothing to read."""
+        for name, row in self._rows():
+            if isinstance(row, zipfile.ZipInfo):
+                kind = stat.S_IFMT(row.external_attr >> 16)
+                if kind not in (0, stat.S_IFREG) or row.is_dir():
+                    continue
+                if row.compress_type not in PACKED:
+                    raise NotImplementedError(
+                        f"{row.filename[:80]!r} is packed in a way that export does not use"
+                    )
+                yield name, row
+            elif row.isreg():
+                yield name, row
+
+    def _rows(self) -> Iterator[tuple[bytes, zipfile.ZipInfo | tarfile.TarInfo]]:
+        """What the table of contents lists, of any type, by its name."""
         if isinstance(self._open, zipfile.ZipFile):
-            for info in self._open.infolist():
-                kind = stat.S_IFMT(info.external_attr >> 16)
-                if kind in (0, stat.S_IFREG) and not info.filename.endswith("/"):
-                    if info.compress_type not in PACKED:
-                        raise NotImplementedError(
-                            f"{info.filename[:80]!r} is packed in a way that export does not use"
-                        )
-                    yield info.filename.encode("utf-8", "surrogateescape"), info
+            yield from (
+                (row.filename.encode("utf-8", "surrogateescape"), row) for row in self._open.infolist()
+            )
         else:
-            for row in self._open:
-                if row.isreg():
-                    yield row.name.encode("utf-8", "surrogateescape"), row
+            yield from ((row.name.encode("utf-8", "surrogateescape"), row) for row in self._open)
 
 
 def check_names(listing: Iterable[tuple[bytes, bool]]) -> None:

@@ -20,13 +20,13 @@ from tensortime.errors import (
     listing,
     message,
 )
-from tensortime.formats import Oid
+from tensortime.formats import Oid, is_inside
 from tensortime.history import Catalog, resolve_experiment
 from tensortime.inventory import ClearingReport, Restored
 from tensortime.project import read_parent
 from tensortime.store import Store
 from tensortime.trash import restored_folders
-from tensortime.worktrees import PARTIAL, claimed, is_inside, keep_commits, mend_worktrees
+from tensortime.worktrees import PARTIAL, claimed, keep_commits, mend_worktrees
 
 NAMED = 5
 """Changed paths that an error names."""

@@ -10,14 +10,13 @@ from blake3 import blake3
 
 from tensortime import fsops
 from tensortime.errors import Message, TargetExists, listing, message
-from tensortime.formats import Oid, digest_of, text_of
+from tensortime.formats import Oid, digest_of, is_inside, text_of
 from tensortime.history import Target, manifest_of, read_meta
 from tensortime.manifest import FILE, SYMLINK, Manifest, ManifestEntry
 from tensortime.monitor import Monitor
 from tensortime.policy import LEFTOVERS, builtin_rule
 from tensortime.project import admin_folder, read_parent
 from tensortime.store import OWN_NAMES, Store
-from tensortime.worktrees import is_inside
 
 DELETED = (b" D", b"D ")
 """How `git status` marks a file that is gone."""

@@ -132,11 +132,7 @@ def staged_beside(file: str, size: int) -> Iterator[str]:
 
 def publish(staged: str, file: str) -> None:
     """Give a finished file its name, which must be free; durable then."""
-    fd = fsops.open_regular(staged)
-    try:
-        fsops.sync_file(fd)
-    finally:
-        os.close(fd)
+    fsops.sync_path(staged)
     folder = fsops.open_folder(os.path.dirname(file))
     try:
         source = os.path.join(os.path.basename(os.path.dirname(staged)), os.path.basename(staged))

@@ -89,6 +89,11 @@ def folders_above(path: bytes) -> Iterator[RelPath]:
         folder = folder.rpartition(b"/")[0]
 
 
+def is_inside(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or lies below it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
 def goes_into_git(path: bytes) -> bool:
     """Whether git can carry a file at this path through a checkout."""
     return REFUSED_MARK.search(path) is None or not any(map(git_refuses, path.split(b"/")))

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 
 from tensortime import history
 from tensortime.commandline import WRAPPERS, script_of
@@ -85,9 +86,9 @@ class Request:
     @property
     def submits(self) -> bool:
         """Whether it hands a job to a scheduler and ends, without waiting for it."""
-        at = next((at for at, word in enumerate(self.words) if not is_in_front(word)), len(self.words))
-        program = "".join(map(os.path.basename, self.words[at : at + 1]))
-        return program in SUBMITTERS and not waits(program, self.words[at + 1 :], self.folder)
+        program, *words = [*dropwhile(is_in_front, self.words)] or [""]
+        name = os.path.basename(program)
+        return name in SUBMITTERS and not waits(name, words, self.folder)
 
 
 def waits(program: str, words: Sequence[str], folder: str) -> bool:

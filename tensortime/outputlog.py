@@ -33,7 +33,8 @@ class OutputLog:
     """The log of one experiment's command: `write` what comes, `close` it into one file.
 
     A log that is there already (the job was preempted, and goes on) is continued. Escape sequences stay as they are.
-    `secrets`: values that are known to be some, and are hidden wherever they stand in a line. It never fails: what could not be written is a `problem`, and all that comes after is only counted.
+    `secrets`: values that are known to be some, and are hidden wherever they stand in a line. It never fails: what could
+    not be written is a `problem`, and all that comes after is only counted.
     """
 
     def __init__(self, path: str | os.PathLike[str], secrets: Iterable[str] = ()) -> None:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 
 from tensortime import __version__, fsops
 from tensortime.errors import Message, StoreBusy, TensorTimeError, listing, message
+from tensortime.formats import is_inside
 from tensortime.monitor import Monitor
 from tensortime.packages import SELF, Editable, Wanted, normal_name, wanted_by
 
@@ -135,7 +136,7 @@ def parted(
     """
     path, elsewhere = [], []
     for one in editables:
-        if worktree and is_below(one.folder, project):
+        if project and worktree and is_inside(one.folder, project):
             path += sources(os.path.join(worktree, os.path.relpath(one.folder, project)))
         elif os.path.isdir(one.folder):
             elsewhere.append(one)
@@ -153,14 +154,9 @@ def own_sources(packages: bytes, project: str, worktree: str) -> tuple[str, ...]
     """Folders that Python has to search first for what was installed from the project's own folder to be that of a
     worktree; none where the list cannot be read: it says nothing of the project itself."""
     with contextlib.suppress(TensorTimeError):
-        own = [one for one in wanted_by(packages).editables if is_below(one.folder, project)]
+        own = [one for one in wanted_by(packages).editables if project and is_inside(one.folder, project)]
         return parted(own, project, worktree)[0]
     return ()
-
-
-def is_below(folder: str, project: str) -> bool:
-    """Whether a folder is the project's, or lies in it."""
-    return bool(project) and (folder + os.sep).startswith(project.rstrip(os.sep) + os.sep)
 
 
 def sources(folder: str) -> list[str]:

@@ -123,10 +123,14 @@ def recipe_of(
         {**variables_of(run, then, environ), **given},
     )
     if path:
-        first = [*path, *filter(None, [recipe.environment.get("PYTHONPATH")])]
-        environ = {**recipe.environment, "PYTHONPATH": os.pathsep.join(first)}
+        environ = {**recipe.environment, "PYTHONPATH": searched_first(path, recipe.environment)}
         recipe = replace(recipe, environment=environ)
     return with_python(replace(recipe, notes=tuple(notes)), run, python)
+
+
+def searched_first(path: Sequence[str], environ: Mapping[str, str]) -> str:
+    """The PYTHONPATH with which Python searches these folders before what it has."""
+    return os.pathsep.join([*path, *filter(None, [environ.get("PYTHONPATH")])])
 
 
 def as_typed(text: str) -> str:

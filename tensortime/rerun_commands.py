@@ -7,7 +7,7 @@ from tensortime import rerunning
 from tensortime.commands import Common, answer, put_json, put_long, shortest
 from tensortime.redaction import redact_arguments
 from tensortime.rerunning import Begun
-from tensortime.running_commands import give_stdout_back, stdout_for_document
+from tensortime.running_commands import stdout_for_document
 from tensortime.terminal import TerminalMonitor, is_terminal, terminal_width, wants_colour, write_line
 from tensortime.text import LONG, printable, quoted
 
@@ -32,8 +32,7 @@ def rerun(
             told = common.tr("{name} runs in {path}: {command}", name=begun.experiment, **facts)
             write_line(sys.stderr, monitor.prefix + told)
 
-        kept = stdout_for_document() if common.as_json else None
-        try:
+        with stdout_for_document(common.as_json):
             report = rerunning.rerun(
                 experiment,
                 arguments,
@@ -47,9 +46,6 @@ def rerun(
                 on_begun=on_begun,
                 monitor=monitor,
             )
-        finally:
-            if kept is not None:
-                give_stdout_back(kept)
         monitor.clear()
         if common.as_json:
             from tensortime import verdict_documents

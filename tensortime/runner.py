@@ -32,7 +32,7 @@ from tensortime.formats import RelPath, bytes_of, iso_time, text_of
 from tensortime.history import Target
 from tensortime.ignoring import Rules
 from tensortime.jobs import Request, experiment_to_join, is_own_mistake, named
-from tensortime.lookup import announce, environment_failure, say_if_taken, store_trouble
+from tensortime.lookup import announce, environment_failure, say_if_taken
 from tensortime.monitor import Monitor
 from tensortime.names import ExperimentName
 from tensortime.outputlog import OutputLog
@@ -326,39 +326,38 @@ def finish(
     """The backup after the command, and the end of its worktree."""
     isolated = work.place is not place
     try:
-        with store_trouble(work.store.folder):
-            if request.submits and not ending.exit_code:
-                mark_submitted(work, request)
-                report = replace(report, status=SUBMITTED)
-                return kept_for(report, work, "submitted") if isolated else report
-            step = RunStep(
-                report.status,
-                result=result_of(report, ending),
-                also=also(work.place, config, request),
-                before=work.before,
-                alone=request.alone or isolated,
-            )
-            added = back_up(
-                work.place,
-                work.store,
-                config,
-                replace(request, note=""),
-                step,
-                work.experiment,
-                True,
-                monitor,
-            )
-            since = None if isolated else ending.started_ns
-            warn_of_nothing(work.place, request, monitor)
-            missed = overlooked(work.store, work.place.project, added, since)
-            report = replace(report, added=added, missed=missed)
-            if isolated:
-                report = part_from_worktree(request, work, report)
-            if is_own_worktree(work) and os.path.lexists(work.place.project):
-                from tensortime import isolation  # as above
+        if request.submits and not ending.exit_code:
+            mark_submitted(work, request)
+            report = replace(report, status=SUBMITTED)
+            return kept_for(report, work, "submitted") if isolated else report
+        step = RunStep(
+            report.status,
+            result=result_of(report, ending),
+            also=also(work.place, config, request),
+            before=work.before,
+            alone=request.alone or isolated,
+        )
+        added = back_up(
+            work.place,
+            work.store,
+            config,
+            replace(request, note=""),
+            step,
+            work.experiment,
+            True,
+            monitor,
+        )
+        since = None if isolated else ending.started_ns
+        warn_of_nothing(work.place, request, monitor)
+        missed = overlooked(work.store, work.place.project, added, since)
+        report = replace(report, added=added, missed=missed)
+        if isolated:
+            report = part_from_worktree(request, work, report)
+        if is_own_worktree(work) and os.path.lexists(work.place.project):
+            from tensortime import isolation  # as above
 
-                isolation.advance(work.store, work.place.project, target_of(work.store, work))
-            return report
+            isolation.advance(work.store, work.place.project, target_of(work.store, work))
+        return report
     except Exception as problem:  # noqa: BLE001 - the command has run: that is told, and its folder stays
         failed = as_error(problem, work.store.folder)
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from tensortime import runner
 from tensortime.errors import UsageError
+from tensortime.formats import is_inside
 from tensortime.jobs import Request, find_program, is_own_mistake, place_of
 from tensortime.lookup import PathLike, as_meant, check_texts, inside_project
 from tensortime.monitor import SILENT, Monitor
@@ -13,7 +14,6 @@ from tensortime.names import ExperimentName
 from tensortime.project import refuse_store_around, refuse_wide_project
 from tensortime.ranks import why_not_here
 from tensortime.reports import BackupReport, RunReport
-from tensortime.worktrees import is_inside
 
 
 def typed_in(directory: PathLike | None) -> str:

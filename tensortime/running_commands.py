@@ -1,8 +1,9 @@
 """What `tensortime run` does once it is parsed. All that it says itself goes to stderr: stdout is the command's."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from tensortime import running
 from tensortime.commands import INTERRUPTED, Common, answer, as_typed, forget_stdout, put_json
@@ -31,7 +32,6 @@ def run(
             raise UsageError(
                 "--keep keeps what --isolated makes", hint="tensortime run --isolated --keep -- …"
             )
-        document_fd = stdout_for_document() if common.as_json else None
 
         def say(lines: Sequence[str]) -> None:
             monitor.clear()
@@ -41,7 +41,7 @@ def run(
         def on_begun(begun: BackupReport) -> None:
             say(begun_text(begun, common.tr))
 
-        try:
+        with stdout_for_document(common.as_json):
             report = running.run(
                 words,
                 note=note,
@@ -55,9 +55,6 @@ def run(
                 on_begun=on_begun,
                 monitor=monitor,
             )
-        finally:
-            if document_fd is not None:
-                give_stdout_back(document_fd)
         say(ended_text(report, common.tr))
         if common.as_json:
             from tensortime import documents  # what a run without --json need not pay
@@ -72,14 +69,16 @@ def run(
     return answer(common, work)
 
 
-def stdout_for_document() -> int:
-    """Keep stdout for the one document of `--json`: what the command writes there goes to stderr."""
+@contextlib.contextmanager
+def stdout_for_document(as_json: bool) -> Iterator[None]:
+    """Keep stdout for the one document of `--json`, that of an error too: what the command writes there goes to stderr."""
+    if not as_json:
+        yield
+        return
     kept = os.dup(1)
     os.dup2(2, 1)
-    return kept
-
-
-def give_stdout_back(kept: int) -> None:
-    """What was stdout is it again, for the document: that of an error too."""
-    os.dup2(kept, 1)
-    os.close(kept)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -58,8 +58,9 @@ def variables(work: Work, request: Request, folder: str) -> dict[str, str]:
     if not request.submits:
         own["TENSORTIME_RUNNER"] = str(work.runner["id"])
     if work.path:
-        searched = (*work.path, *filter(None, [request.environment.get("PYTHONPATH")]))
-        own["PYTHONPATH"] = os.pathsep.join(searched)
+        from tensortime.recipe import searched_first  # what hardly any run needs
+
+        own["PYTHONPATH"] = searched_first(work.path, request.environment)
     return {**request.environment, **own}
 
 

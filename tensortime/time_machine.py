@@ -137,10 +137,11 @@ class TimeMachine:
         self._may_record = ranks.why_not_here(os.environ) is None
         if not self._may_record:
             return NOTHING_DONE
-        with not_twice() as is_first, self._lock if is_first else contextlib.nullcontext():
-            if not is_first:
-                warn_line(message("no backup: this call interrupted one in the same thread"), self.tr)
-                return NOTHING_DONE
+        if threading.get_ident() in BUSY:
+            # A signal handler asks for it: it would wait for its own thread, for ever.
+            warn_line(message("no backup: this call interrupted one in the same thread"), self.tr)
+            return NOTHING_DONE
+        with busy(), self._lock:
             if note is not None:
                 self.note, self._tells_note = note, True
             try:
@@ -369,16 +370,12 @@ def tell_of_missing(recorder: "Recorder", machine: TimeMachine) -> None:
 
 
 @contextlib.contextmanager
-def not_twice() -> Iterator[bool]:
-    """Yields False where this thread is in a backup already: a signal handler that asks for another one would wait for
-    itself, for ever."""
+def busy() -> Iterator[None]:
+    """Note that this thread makes a backup."""
     me = threading.get_ident()
-    if me in BUSY:
-        yield False
-        return
     BUSY.add(me)
     try:
-        yield True
+        yield
     finally:
         BUSY.discard(me)
 

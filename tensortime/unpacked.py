@@ -194,7 +194,7 @@ def read_commit(data: bytes) -> tuple[bytes, bytes | None, str]:
     headers, text = parse_commit(data)
     tree = bytes.fromhex(headers.get("tree", ""))
     parent = bytes.fromhex(headers["parent"]) if "parent" in headers else None
-    seconds = int(headers.get("committer", "").split(" ")[-2:][0] or 0)
+    seconds = int(headers.get("committer", "").rpartition(" +")[0].rpartition(" ")[2])
     written = encode_commit(tree, [] if parent is None else [parent], seconds, bytes_of(text))
     if written != data:
         raise Refused("it holds a backup that TensorTime would not have written")

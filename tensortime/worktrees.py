@@ -15,7 +15,7 @@ from blake3 import blake3
 from tensortime import fsops
 from tensortime.errors import TensorTimeError
 from tensortime.experiments import Experiment
-from tensortime.formats import bytes_of, parse_oid, text_of
+from tensortime.formats import bytes_of, is_inside, parse_oid, text_of
 from tensortime.history import PINS, Target
 from tensortime.mending import clear_place
 from tensortime.names import ExperimentName, suggest_name
@@ -111,11 +111,6 @@ def rename_record(admin: str, name: str) -> str:
             os.rename(admin, wanted)
             return wanted
     return admin
-
-
-def is_inside(path: str, folder: str) -> bool:
-    """Whether `path` is `folder` or lies below it."""
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def mend_worktrees(store: Store) -> None:
